@@ -40,10 +40,18 @@ module.exports = {
     },
     {
       name: 'apps-cli',
-      comment: 'the command line speaks through the client library; it starts servers as processes or by a dynamic import of an app',
+      comment:
+        'the command line speaks through the client library; it starts servers as processes or by a dynamic import of an app',
       severity: 'error',
       from: { path: '^apps/cli/' },
-      to: { path: '^(apps|libs|test)/', pathNot: ['^apps/cli/', '^libs/(client|kernel|platform|storage)/', '^apps/(standalone|raft-log|materializer|gateway)/src/index\\.ts$'] },
+      to: {
+        path: '^(apps|libs|test)/',
+        pathNot: [
+          '^apps/cli/',
+          '^libs/(client|kernel|platform|storage)/',
+          '^apps/(standalone|raft-log|materializer|gateway)/src/index\\.ts$',
+        ],
+      },
     },
     {
       name: 'nobody-imports-test',
@@ -72,13 +80,22 @@ module.exports = {
       from: { path: '^(libs|apps|test)/([^/]+)/' },
       to: { path: '^libs/[^/]+/src/', pathNot: ['^libs/$2/', '^libs/[^/]+/src/(nest/|testing/)?index\\.ts$'] },
     },
-    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
+    {
+      name: 'no-cycles',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
   ],
   options: {
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
     doNotFollow: { path: 'node_modules' },
     exclude: { path: '^dist/' },
-    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'], extensions: ['.ts', '.js', '.mjs', '.json'] },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default'],
+      extensions: ['.ts', '.js', '.mjs', '.json'],
+    },
   },
 };

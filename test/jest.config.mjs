@@ -13,7 +13,8 @@ export default {
   moduleNameMapper: {
     '^#(net|client)/nest$': '<rootDir>/libs/$1/src/nest/index.ts',
     '^#apps/(.*)$': '<rootDir>/apps/$1/src/index.ts',
-    '^#(kernel|wire|raft|storage|net|replica|command-log|views|catalog|client|platform)$': '<rootDir>/libs/$1/src/index.ts',
+    '^#(kernel|wire|raft|storage|net|replica|command-log|views|catalog|client|platform)$':
+      '<rootDir>/libs/$1/src/index.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
   maxWorkers: 2,

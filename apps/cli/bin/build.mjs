@@ -12,7 +12,7 @@ const walk = (dir) => {
   for (const entry of readdirSync(dir, { withFileTypes: true })) {
     const path = join(dir, entry.name);
     if (entry.isDirectory()) walk(path);
-    else if (/\.ts$/.test(entry.name) && !/\.(spec|d)\.ts$/.test(entry.name)) sources.push(path);
+    else if (entry.name.endsWith('.ts') && !/\.(spec|d)\.ts$/.test(entry.name)) sources.push(path);
   }
 };
 for (const top of ['libs', 'apps', 'test']) if (existsSync(join(root, top))) walk(join(root, top));
@@ -32,7 +32,12 @@ if (work.length > 0) {
   const { transformFile } = await import('@swc/core');
   const config = JSON.parse(readFileSync(join(root, '.swcrc'), 'utf8'));
   const one = async (source) => {
-    const { code, map } = await transformFile(source, { ...config, swcrc: false, filename: source, sourceFileName: source });
+    const { code, map } = await transformFile(source, {
+      ...config,
+      swcrc: false,
+      filename: source,
+      sourceFileName: source,
+    });
     const file = target(source);
     mkdirSync(dirname(file), { recursive: true });
     const name = file.split(sep).pop();

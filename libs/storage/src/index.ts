@@ -1,0 +1,2 @@
+export type * from './file-system.js';
+export type * from './partition-log.js';

@@ -1,0 +1,115 @@
+import type { GroupId, LogTime, NodeId, Offset, Term } from '#kernel';
+
+/** Term, vote and a commit watermark: one durable record. */
+export interface DurableState {
+  readonly term: Term;
+  readonly vote: NodeId;
+  /** Lower bound of the commit offset; may be saved late, is never above what is durable. */
+  readonly commit: Offset;
+}
+
+/** One unit that becomes durable as a whole or, after a crash, up to a batch boundary. Carried out in the order of the fields. */
+export interface PersistRequest {
+  /** Replaces the log up to `offset` (Raft snapshot install). Without keepSuffix everything after it goes too. */
+  readonly install?: {
+    readonly offset: Offset;
+    readonly term: Term;
+    readonly logTime: LogTime;
+    readonly keepSuffix: boolean;
+    readonly state: Uint8Array;
+  };
+  readonly state?: DurableState;
+  /** Cut the log after this offset. */
+  readonly truncateAfter?: Offset;
+  /** Whole stamped batches, consecutive offsets. Kept by reference until done; not copied. */
+  readonly batches: readonly Uint8Array[];
+}
+
+/** A state of the log's readers at an offset (sessions, log time, configuration), so that opening need not scan the whole log. */
+export interface Checkpoint {
+  /** Everything up to here is in the state. */
+  readonly offset: Offset;
+  readonly term: Term;
+  readonly bytes: Buffer;
+}
+
+/** What recovery found. */
+export type RecoveryFinding =
+  | {
+      readonly kind: 'torn-tail';
+      readonly file: string;
+      readonly position: number;
+      readonly bytes: number;
+      readonly savedAs: string;
+    }
+  | { readonly kind: 'index-rebuilt'; readonly file: string }
+  | {
+      readonly kind: 'corruption';
+      readonly file: string;
+      readonly position: number;
+      readonly fromOffset: Offset;
+      /** First good offset after the damage; null when none is known. */
+      readonly toOffset: Offset | null;
+      readonly reason: string;
+    };
+
+export interface TermStartInLog {
+  readonly term: Term;
+  readonly firstOffset: Offset;
+}
+
+/**
+ * The log of one partition on this node: a folder. One `persist` in flight at a time.
+ * Contract suite: partition-log.conformance.ts.
+ */
+export interface PartitionLog {
+  readonly group: GroupId;
+  readonly state: DurableState;
+  /** Last offset and term no longer in the log; {0, 0} for a whole log. */
+  readonly baseOffset: Offset;
+  readonly baseTerm: Term;
+  /** Last offset written (durable once its persist is done). */
+  readonly lastOffset: Offset;
+  readonly lastTerm: Term;
+  /** Log time of the last batch; of the base when there is none. */
+  readonly lastLogTime: LogTime;
+  readonly termStarts: readonly TermStartInLog[];
+  readonly findings: readonly RecoveryFinding[];
+  /** Damaged ranges that must be repaired before this node may vote or ack for them. */
+  readonly damaged: readonly { readonly fromOffset: Offset; readonly toOffset: Offset | null }[];
+  readonly segmentCount: number;
+  readonly byteLength: number;
+
+  /**
+   * `done(null)`: durable. `done(error)`: the log is unusable from now on and refuses everything; the owner ends the process.
+   * ENOSPC is announced earlier by `nearlyFull`.
+   */
+  persist(request: PersistRequest, done: (error: Error | null) => void): void;
+  /** Whether the volume has less room than the reserve; proposals are then refused. Cheap: looked up at most once a second. */
+  readonly nearlyFull: boolean;
+
+  /**
+   * Whole batches from the one that contains `from`, at most `bytesMax` bytes but at least one batch; up to and including offset `to`.
+   * Empty when `from` is above the end. Checksums are verified.
+   * Errors: `offset-out-of-range` (below the start), `storage-damaged`.
+   */
+  read(
+    request: { readonly from: Offset; readonly to: Offset; readonly bytesMax: number },
+    done: (error: Error | null, batches: Buffer) => void,
+  ): void;
+  /** Offset of the first batch whose log time is ≥ time; lastOffset + 1 when there is none. */
+  offsetAtTime(time: LogTime, done: (error: Error | null, offset: Offset) => void): void;
+  /** Headers (72 bytes each, plus the payload of control batches) of all batches from the one containing `from`, in order; synchronous, used while opening. */
+  scanHeadersSync(from: Offset, visit: (header: Buffer, controlPayload: Buffer | null) => void): void;
+
+  /** Lets go of whole segments that end below `offset`. The base moves to the last batch let go. */
+  trimBefore(offset: Offset): void;
+  /** Keeps the last two. */
+  saveCheckpoint(checkpoint: Checkpoint, done: (error: Error | null) => void): void;
+  /** Newest first; only such as are whole and at or below lastOffset. */
+  readonly checkpoints: readonly Checkpoint[];
+  /** Replaces a damaged range by good batches from a peer; `done` when durable. */
+  repair(batches: readonly Uint8Array[], done: (error: Error | null) => void): void;
+  /** Waits for what is in flight. */
+  close(done: () => void): void;
+}

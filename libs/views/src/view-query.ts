@@ -1,0 +1,114 @@
+import type { LogTime, Offset } from '#kernel';
+import type { Observable } from 'rxjs';
+
+/**
+ * How the gateway asks a materializer; implemented in process by the materializer and over TCP (methods in libs/wire view-service-v1.ts).
+ * Rejects with TidelineErrors: `unknown-view`, `timeout` (did not reach the offset in time), `not-ready`.
+ */
+
+/** Wait until the view has applied `offset`, then read as of `time` (the view's own last log time if null). */
+export interface ReadPoint {
+  readonly offset: Offset;
+  readonly time: LogTime | null;
+}
+
+export interface Entry {
+  readonly key: Buffer;
+  readonly value: Buffer;
+  /** As the writer gave it; null when it gave none. */
+  readonly contentType: string | null;
+  /** Offset of the record that last wrote it. */
+  readonly offset: Offset;
+  /** Log time of that record. */
+  readonly logTime: LogTime;
+  /** Log time at which it is gone; null: never. */
+  readonly expiresAt: LogTime | null;
+}
+
+/** What a view said about a record with an op. */
+export interface ApplyResult {
+  /** False: the command had no effect, see code. */
+  readonly ok: boolean;
+  /** 'condition-failed' | 'wrong-type' | … from the error table; empty when ok. */
+  readonly code: string;
+  readonly message: string;
+  /** JSON text of the command's result; empty for none. */
+  readonly value: string;
+  /** Offset of the entry after the command; 0 when there is none. */
+  readonly entryOffset: Offset;
+}
+
+export interface Position {
+  /** Applied up to here. */
+  readonly offset: Offset;
+  readonly logTime: LogTime;
+}
+
+export interface ViewPartitionStats extends Position {
+  readonly partition: number;
+  readonly commitOffset: Offset;
+  /** Rolling digest of the state, hex: equal at equal offsets on all hosts. */
+  readonly digest: string;
+  readonly entries: number;
+  readonly bytes: number;
+}
+
+export interface ViewStats {
+  readonly view: string;
+  readonly topic: string;
+  readonly kind: 'map';
+  readonly slots: number;
+  readonly partitions: readonly ViewPartitionStats[];
+  readonly entries: number;
+  readonly bytes: number;
+}
+
+export interface ScanPage {
+  /** Ascending by key bytes. Values empty when not asked for. */
+  readonly entries: readonly Entry[];
+  /** True when there may be more after the last entry. */
+  readonly more: boolean;
+}
+
+export type WatchEvent =
+  | { readonly type: 'put'; readonly partition: number; readonly entry: Entry }
+  | { readonly type: 'delete' | 'expire'; readonly partition: number; readonly key: Buffer; readonly offset: Offset }
+  /** Current entries have been sent; from here on changes. */
+  | { readonly type: 'live'; readonly partition: number; readonly offset: Offset };
+
+export interface ViewQuery {
+  get(request: {
+    readonly view: string;
+    readonly partition: number;
+    readonly key: Buffer;
+    readonly at: ReadPoint;
+    readonly timeoutMs: number;
+  }): Promise<{ readonly entry: Entry | null; readonly position: Position }>;
+  /** One partition; the gateway merges partitions. `after`: exclusive lower bound, null for none. */
+  scan(request: {
+    readonly view: string;
+    readonly partition: number;
+    readonly prefix: Buffer;
+    readonly after: Buffer | null;
+    readonly limit: number;
+    readonly bytesMax: number;
+    readonly values: boolean;
+    readonly at: ReadPoint;
+    readonly timeoutMs: number;
+  }): Promise<ScanPage & { readonly position: Position }>;
+  /** Results of the records firstOffset … lastOffset of a batch, once applied; in order. A record without op gives ok. Rejects `result-evicted`. */
+  results(request: {
+    readonly view: string;
+    readonly partition: number;
+    readonly firstOffset: Offset;
+    readonly lastOffset: Offset;
+    readonly timeoutMs: number;
+  }): Promise<{ readonly results: readonly ApplyResult[]; readonly position: Position }>;
+  /** Per partition: entries, live, changes. Ends with `too-slow` when the reader does not keep up. */
+  watch(request: {
+    readonly view: string;
+    readonly partition: number;
+    readonly prefix: Buffer;
+  }): Observable<WatchEvent>;
+  stats(): Promise<readonly ViewStats[]>;
+}

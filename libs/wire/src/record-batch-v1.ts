@@ -1,0 +1,402 @@
+import { crc32 } from 'node:zlib';
+import {
+  ByteReader,
+  ByteWriter,
+  TidelineError,
+  asGroupId,
+  asLogTime,
+  asOffset,
+  asTerm,
+  readU32,
+  readU64,
+  writeU32,
+  writeU64,
+  type GroupId,
+  type LogTime,
+  type Offset,
+  type Term,
+} from '#kernel';
+
+/**
+ * Record batch, version 1: the unit of append, replication, storage and fetch. Little endian.
+ *
+ *     at  size
+ *      0  u32  length        of the whole batch, header included
+ *      4  u8   magic         0x54 ("T")
+ *      5  u8   version       1
+ *      6  u16  flags         bit 0 control · bits 1–2 compression of the records (0 none) · others 0
+ *      8  u32  headerCrc     CRC-32 of bytes 12 … 71
+ *     12  u32  payloadCrc    CRC-32 of bytes 72 … length−1
+ *     16  u64  firstOffset   stamped by the leader (0 until then)
+ *     24  u32  recordCount   1 …; the batch takes offsets firstOffset … firstOffset + recordCount − 1
+ *     28  u32  term          stamped by the leader
+ *     32  u64  logTime       stamped by the leader, ms since the epoch
+ *     40  u64  session       0 none; else a session id (the offset that opened it) or the low half of an idempotency key
+ *     48  u64  sessionHigh   0 for a session; else the high half of an idempotency key (see session.ts)
+ *     56  u32  sequence      1 … within the session, one per batch; 0 without session
+ *     60  u32  group         Raft group, stamped by the leader
+ *     64  u64  createTime    the producer's clock, ms since the epoch
+ *     72  records            recordCount of them (a control batch has one control record instead)
+ *
+ *     record = varint length of the rest
+ *              u8     attributes: 1 key · 2 value (absent = tombstone) · 4 headers · 8 ttl · 16 type · 32 op · 64 timestamp
+ *              varint timestamp delta, zigzag, to createTime    if 64
+ *              varint ttlMs                                     if 8
+ *              varint length, key                               if 1
+ *              varint length, type (UTF-8)                      if 16
+ *              varint length, op (see op-v1.ts)                 if 32
+ *              varint length, value                             if 2
+ *              varint count, then count × (varint length, name, varint length, value)   if 4
+ *
+ *     control record = u8 kind, then bytes whose meaning the kind gives
+ *
+ * The producer encodes a batch once. The leader stamps firstOffset, term, logTime and group and recomputes headerCrc:
+ * 60 bytes of checksum, whatever the batch's size. Nobody on a log node looks behind the header.
+ */
+export const BATCH_HEADER_BYTES = 72;
+export const BATCH_MAGIC = 0x54;
+export const BATCH_VERSION = 1;
+
+export const BatchFlag = { Control: 1 } as const;
+
+/** What a control batch is about. */
+export const ControlKind = {
+  /** First entry of a leader's term. No payload. */
+  Noop: 1,
+  /** Raft configuration; payload as libs/raft encodes it. */
+  Configuration: 2,
+  /** Carries log time forward. No payload. */
+  Beacon: 3,
+  /** Opens a session; its id is this batch's offset. No payload. */
+  OpenSession: 4,
+} as const;
+export type ControlKind = (typeof ControlKind)[keyof typeof ControlKind];
+
+const Attribute = { Key: 1, Value: 2, Headers: 4, Ttl: 8, Type: 16, Op: 32, Timestamp: 64 } as const;
+
+export interface RecordHeader {
+  readonly name: string;
+  readonly value: Uint8Array;
+}
+
+/** A record as a producer gives it. */
+export interface RecordInput {
+  readonly key?: Uint8Array | null;
+  /** null or absent: a tombstone, unless there is an op. */
+  readonly value?: Uint8Array | null;
+  readonly headers?: readonly RecordHeader[];
+  /** Lifetime in ms from the log time of the batch. */
+  readonly ttlMs?: number;
+  /** Event type, for projections and filters. */
+  readonly type?: string;
+  /** Data-type command, encoded by `encodeOp`. */
+  readonly op?: Uint8Array;
+  /** Producer's timestamp, ms since the epoch; the batch's create time by default. */
+  readonly timestamp?: number;
+}
+
+/** A record as a consumer sees it; bytes are views into the batch. */
+export interface LogRecord {
+  readonly offset: Offset;
+  readonly timestamp: number;
+  readonly logTime: LogTime;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly headers: readonly RecordHeader[];
+  readonly ttlMs: number | undefined;
+  readonly type: string | undefined;
+  readonly op: Buffer | undefined;
+}
+
+export interface BatchSession {
+  readonly low: number;
+  readonly high: number;
+  readonly sequence: number;
+}
+
+const malformed = (message: string): never => {
+  throw new TidelineError('malformed-batch', message);
+};
+
+/* ---- header, read in place (no object per batch) ---- */
+
+export const batchLength = (bytes: Uint8Array, at = 0): number => readU32(bytes, at);
+export const batchFlags = (bytes: Uint8Array, at = 0): number => bytes[at + 6] | (bytes[at + 7] << 8);
+export const batchIsControl = (bytes: Uint8Array, at = 0): boolean => (bytes[at + 6] & BatchFlag.Control) !== 0;
+export const batchControlKind = (bytes: Uint8Array, at = 0): number => bytes[at + BATCH_HEADER_BYTES];
+export const batchControlPayload = (bytes: Uint8Array, at = 0): Uint8Array =>
+  bytes.subarray(at + BATCH_HEADER_BYTES + 1, at + batchLength(bytes, at));
+export const batchPayloadCrc = (bytes: Uint8Array, at = 0): number => readU32(bytes, at + 12);
+export const batchFirstOffset = (bytes: Uint8Array, at = 0): Offset => asOffset(readU64(bytes, at + 16));
+export const batchRecordCount = (bytes: Uint8Array, at = 0): number => readU32(bytes, at + 24);
+export const batchLastOffset = (bytes: Uint8Array, at = 0): Offset =>
+  asOffset(readU64(bytes, at + 16) + readU32(bytes, at + 24) - 1);
+export const batchTerm = (bytes: Uint8Array, at = 0): Term => asTerm(readU32(bytes, at + 28));
+export const batchLogTime = (bytes: Uint8Array, at = 0): LogTime => asLogTime(readU64(bytes, at + 32));
+export const batchSessionLow = (bytes: Uint8Array, at = 0): number => readU64(bytes, at + 40);
+export const batchSessionHigh = (bytes: Uint8Array, at = 0): number => readU64(bytes, at + 48);
+export const batchSequence = (bytes: Uint8Array, at = 0): number => readU32(bytes, at + 56);
+export const batchGroup = (bytes: Uint8Array, at = 0): GroupId => asGroupId(readU32(bytes, at + 60));
+export const batchCreateTime = (bytes: Uint8Array, at = 0): number => readU64(bytes, at + 64);
+
+const headerCrcOf = (bytes: Uint8Array, at: number): number => crc32(bytes.subarray(at + 12, at + BATCH_HEADER_BYTES));
+
+export interface BatchStamp {
+  readonly firstOffset: Offset;
+  readonly term: Term;
+  readonly logTime: LogTime;
+  readonly group: GroupId;
+}
+
+/** What the leader writes into a batch before it is replicated; in place. */
+export const stampBatch = (bytes: Uint8Array, stamp: BatchStamp): void => {
+  writeU64(bytes, 16, stamp.firstOffset);
+  writeU32(bytes, 28, stamp.term);
+  writeU64(bytes, 32, stamp.logTime);
+  writeU32(bytes, 60, stamp.group);
+  writeU32(bytes, 8, headerCrcOf(bytes, 0));
+};
+
+/** What the producer writes into a batch it has encoded, before it is first sent; in place. */
+export const setBatchSession = (bytes: Uint8Array, session: BatchSession): void => {
+  writeU64(bytes, 40, session.low);
+  writeU64(bytes, 48, session.high);
+  writeU32(bytes, 56, session.sequence);
+  writeU32(bytes, 8, headerCrcOf(bytes, 0));
+};
+
+/** Whether a header that can be trusted starts here: magic, version, length and header checksum. Reads no payload. */
+export const batchHeaderIsValid = (bytes: Uint8Array, at = 0, end = bytes.length): boolean => {
+  if (end - at < BATCH_HEADER_BYTES) return false;
+  if (bytes[at + 4] !== BATCH_MAGIC || bytes[at + 5] !== BATCH_VERSION) return false;
+  if (readU32(bytes, at) < BATCH_HEADER_BYTES || readU32(bytes, at + 24) === 0) return false;
+  return readU32(bytes, at + 8) === headerCrcOf(bytes, at);
+};
+
+export const batchPayloadIsValid = (bytes: Uint8Array, at = 0): boolean =>
+  batchPayloadCrc(bytes, at) === crc32(bytes.subarray(at + BATCH_HEADER_BYTES, at + batchLength(bytes, at)));
+
+/**
+ * Checks header and payload checksum of one whole batch of exactly `bytes.length` bytes.
+ * @throws TidelineError `malformed-batch` | `unsupported-version`
+ */
+export const checkBatch = (bytes: Uint8Array): void => {
+  if (bytes.length < BATCH_HEADER_BYTES) malformed(`${bytes.length} bytes are too few for a batch header`);
+  if (bytes[4] !== BATCH_MAGIC) malformed('not a record batch');
+  if (bytes[5] !== BATCH_VERSION) throw new TidelineError('unsupported-version', `record batch version ${bytes[5]}`);
+  if (batchLength(bytes) !== bytes.length) malformed(`length says ${batchLength(bytes)}, there are ${bytes.length}`);
+  if (!batchHeaderIsValid(bytes)) malformed('header checksum does not match');
+  if (!batchPayloadIsValid(bytes)) malformed('payload checksum does not match');
+};
+
+/** Calls `visit(at, length)` for each batch of a run of whole batches, by headers alone. Ignores a partial one at the end. */
+export const forEachBatch = (bytes: Uint8Array, visit: (at: number, length: number) => void): void => {
+  for (let at = 0; at + BATCH_HEADER_BYTES <= bytes.length;) {
+    const length = batchLength(bytes, at);
+    if (length < BATCH_HEADER_BYTES || at + length > bytes.length) return;
+    visit(at, length);
+    at += length;
+  }
+};
+
+/* ---- building ---- */
+
+const zigzag = (n: number): number => (n >= 0 ? n * 2 : -n * 2 - 1);
+const unzigzag = (n: number): number => (n % 2 === 0 ? n / 2 : -(n + 1) / 2);
+
+/** Gathers records into one batch. Reusable: `finish()` hands out a buffer of its own and starts over. */
+export class BatchBuilder {
+  private writer: ByteWriter;
+  private count = 0;
+
+  constructor(
+    private readonly createTime: () => number,
+    private readonly initialBytes = 4096,
+  ) {
+    this.writer = this.fresh();
+  }
+
+  private fresh(): ByteWriter {
+    const writer = new ByteWriter(this.initialBytes);
+    writer.position = BATCH_HEADER_BYTES;
+    this.startTime = this.createTime();
+    return writer;
+  }
+
+  private startTime = 0;
+
+  get recordCount(): number {
+    return this.count;
+  }
+
+  /** Bytes the batch takes as it stands, header included. */
+  get byteLength(): number {
+    return this.writer.position;
+  }
+
+  /** Returns the record's index in the batch, from 0. */
+  add(record: RecordInput): number {
+    const { key, value, headers, ttlMs, type, op, timestamp } = record;
+    const writer = this.writer;
+    let attributes = 0;
+    let body = 1 + 40; // attributes and the varints; an upper bound
+    if (key) {
+      attributes |= Attribute.Key;
+      body += key.length;
+    }
+    if (value) {
+      attributes |= Attribute.Value;
+      body += value.length;
+    }
+    if (headers && headers.length > 0) {
+      attributes |= Attribute.Headers;
+      for (const header of headers) body += 16 + header.name.length * 3 + header.value.length;
+    }
+    if (ttlMs !== undefined) attributes |= Attribute.Ttl;
+    if (type !== undefined) {
+      attributes |= Attribute.Type;
+      body += type.length * 3;
+    }
+    if (op) {
+      attributes |= Attribute.Op;
+      body += op.length;
+    }
+    if (timestamp !== undefined) attributes |= Attribute.Timestamp;
+    writer.ensure(body + 8);
+    // The length comes first but is known last: room for a varint of the bound's size, closed up when the record is shorter.
+    const start = writer.position;
+    const room = body < 0x80 ? 1 : body < 0x4000 ? 2 : body < 0x200000 ? 3 : 4;
+    writer.position = start + room;
+    writer.u8(attributes);
+    if (timestamp !== undefined) writer.varint(zigzag(timestamp - this.startTime));
+    if (ttlMs !== undefined) writer.varint(ttlMs);
+    if (key) writer.lengthPrefixed(key);
+    if (type !== undefined) writer.string(type);
+    if (op) writer.lengthPrefixed(op);
+    if (value) writer.lengthPrefixed(value);
+    if (attributes & Attribute.Headers) {
+      writer.varint(headers!.length);
+      for (const header of headers!) writer.string(header.name).lengthPrefixed(header.value);
+    }
+    this.writeLength(start, room, writer.position - start - room);
+    return this.count++;
+  }
+
+  /** A varint of exactly `room` bytes (continuation bits keep a short value valid). */
+  private writeLength(at: number, room: number, length: number): void {
+    const { buffer } = this.writer;
+    let rest = length;
+    for (let i = 0; i < room - 1; i++) {
+      buffer[at + i] = (rest & 0x7f) | 0x80;
+      rest >>>= 7;
+    }
+    buffer[at + room - 1] = rest;
+  }
+
+  /** Throws away what was gathered since the last `finish()`. */
+  reset(): void {
+    this.writer = this.fresh();
+    this.count = 0;
+  }
+
+  finish(session?: BatchSession): Buffer {
+    const bytes = this.writer.finish();
+    sealBatch(bytes, { recordCount: this.count, flags: 0, createTime: this.startTime, session });
+    this.reset();
+    return bytes;
+  }
+}
+
+interface BatchSeal {
+  readonly recordCount: number;
+  readonly flags: number;
+  readonly createTime: number;
+  readonly session?: BatchSession | undefined;
+}
+
+const sealBatch = (bytes: Buffer, seal: BatchSeal): void => {
+  bytes.fill(0, 0, BATCH_HEADER_BYTES);
+  writeU32(bytes, 0, bytes.length);
+  bytes[4] = BATCH_MAGIC;
+  bytes[5] = BATCH_VERSION;
+  bytes[6] = seal.flags;
+  writeU32(bytes, 12, crc32(bytes.subarray(BATCH_HEADER_BYTES)));
+  writeU32(bytes, 24, seal.recordCount);
+  writeU64(bytes, 64, seal.createTime);
+  if (seal.session) {
+    writeU64(bytes, 40, seal.session.low);
+    writeU64(bytes, 48, seal.session.high);
+    writeU32(bytes, 56, seal.session.sequence);
+  }
+  writeU32(bytes, 8, headerCrcOf(bytes, 0));
+};
+
+export const encodeBatch = (
+  records: readonly RecordInput[],
+  options: { readonly createTime: number; readonly session?: BatchSession },
+): Buffer => {
+  const builder = new BatchBuilder(() => options.createTime);
+  for (const record of records) builder.add(record);
+  return builder.finish(options.session);
+};
+
+/** A control batch: takes one offset, is skipped by consumers. */
+export const encodeControlBatch = (kind: ControlKind, payload: Uint8Array, createTime: number): Buffer => {
+  const bytes = Buffer.allocUnsafe(BATCH_HEADER_BYTES + 1 + payload.length);
+  bytes[BATCH_HEADER_BYTES] = kind;
+  bytes.set(payload, BATCH_HEADER_BYTES + 1);
+  sealBatch(bytes, { recordCount: 1, flags: BatchFlag.Control, createTime });
+  return bytes;
+};
+
+/* ---- reading ---- */
+
+const NO_HEADERS: readonly RecordHeader[] = [];
+
+/**
+ * The records of one batch that starts at `at`; none for a control batch. Does not check the checksums.
+ * @throws TidelineError `malformed-batch` when the records do not parse
+ */
+export const decodeRecords = (bytes: Uint8Array, at = 0): LogRecord[] => {
+  const records: LogRecord[] = [];
+  if (batchIsControl(bytes, at)) return records;
+  if ((batchFlags(bytes, at) & ~BatchFlag.Control) !== 0) {
+    throw new TidelineError('unsupported-version', `record batch flags ${batchFlags(bytes, at)}`);
+  }
+  const firstOffset = batchFirstOffset(bytes, at);
+  const logTime = batchLogTime(bytes, at);
+  const createTime = batchCreateTime(bytes, at);
+  const count = batchRecordCount(bytes, at);
+  const end = at + batchLength(bytes, at);
+  try {
+    const reader = new ByteReader(bytes, at + BATCH_HEADER_BYTES, end);
+    for (let i = 0; i < count; i++) {
+      const length = reader.varint();
+      const recordEnd = reader.position + length;
+      if (recordEnd > end) malformed(`record ${i} runs past the batch`);
+      const attributes = reader.u8();
+      if (attributes & 0x80) malformed(`record ${i} has unknown attributes`);
+      const timestamp = attributes & Attribute.Timestamp ? createTime + unzigzag(reader.varint()) : createTime;
+      const ttlMs = attributes & Attribute.Ttl ? reader.varint() : undefined;
+      const key = attributes & Attribute.Key ? reader.lengthPrefixed() : null;
+      const type = attributes & Attribute.Type ? reader.string() : undefined;
+      const op = attributes & Attribute.Op ? reader.lengthPrefixed() : undefined;
+      const value = attributes & Attribute.Value ? reader.lengthPrefixed() : null;
+      let headers = NO_HEADERS;
+      if (attributes & Attribute.Headers) {
+        const headerCount = reader.varint();
+        if (headerCount > length) malformed(`record ${i} has too many headers`);
+        const list: RecordHeader[] = [];
+        for (let h = 0; h < headerCount; h++) list.push({ name: reader.string(), value: reader.lengthPrefixed() });
+        headers = list;
+      }
+      if (reader.position !== recordEnd) malformed(`record ${i} does not end where its length says`);
+      records.push({ offset: asOffset(firstOffset + i), timestamp, logTime, key, value, headers, ttlMs, type, op });
+    }
+    if (reader.remaining !== 0) malformed(`${reader.remaining} bytes after the last record`);
+  } catch (error) {
+    if (error instanceof TidelineError && error.code === 'malformed-frame') malformed(error.message);
+    throw error;
+  }
+  return records;
+};
