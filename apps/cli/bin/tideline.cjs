@@ -1,0 +1,13 @@
+#!/usr/bin/env node
+// CommonJS on purpose: libuv reads UV_THREADPOOL_SIZE when its pool is first used, and loading an ES module uses the pool.
+// A stuck disk must not starve the other partitions of threads, so the pool is larger than libuv's 4.
+process.env.UV_THREADPOOL_SIZE ??= '32';
+import('../../../dist/apps/cli/src/main.js')
+  .then(({ main }) => main(process.argv))
+  .catch((error) => {
+    const missing = error && error.code === 'ERR_MODULE_NOT_FOUND' && String(error.message).includes('dist');
+    process.stderr.write(
+      missing ? 'tideline: not built yet; run `npm run build`\n' : `tideline: ${error.stack ?? error}\n`,
+    );
+    process.exitCode = 1;
+  });
