@@ -1,0 +1,62 @@
+/** A benchmark: one measurement of ours and, with a peer, the same work done by the peer, in turn. */
+export type PeerName = 'etcd' | 'nats';
+
+/** A peer's three processes, started for one run. */
+export interface PeerCluster {
+  readonly name: PeerName;
+  /** As it stands in the result, with what it syncs. */
+  readonly description: string;
+  readonly httpPort: number;
+  readonly pids: readonly number[];
+  stop(): Promise<void>;
+}
+
+/** One run's outcome. */
+export interface Sample {
+  /** In the benchmark's unit. */
+  readonly value: number;
+  readonly p50Ms?: number;
+  readonly p99Ms?: number;
+  /** CPU microseconds per operation, by process group. */
+  readonly cpuUs?: Readonly<Record<string, number>>;
+}
+
+export interface BenchmarkSettings {
+  /** How long each run measures. */
+  readonly seconds: number;
+  readonly directory: string;
+}
+
+/** Something measured: ours or a peer's. Started once, run several times, stopped. */
+export interface Contender {
+  readonly description: string;
+  run(seconds: number): Promise<Sample>;
+  stop(): Promise<void>;
+}
+
+export interface Benchmark {
+  readonly name: string;
+  readonly unit: string;
+  /** Whether a larger value is better. */
+  readonly higherIsBetter: boolean;
+  readonly summary: string;
+  /** Settings of the same benchmark, each measured on its own, e.g. 1 or 64 in flight. */
+  readonly cases: readonly string[];
+  readonly peers: readonly PeerName[];
+  ours(settings: BenchmarkSettings, which: string): Promise<Contender>;
+  /** Null: the peer is not installed. */
+  peer?(settings: BenchmarkSettings, which: string, peer: PeerName): Promise<Contender | null>;
+}
+
+export const median = (values: readonly number[]): number => {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+};
+
+/** Value at quantile q (0 … 1) of latencies in ms; sorts in place. */
+export const quantile = (values: number[], q: number): number => {
+  if (values.length === 0) return Number.NaN;
+  values.sort((a, b) => a - b);
+  return values[Math.min(values.length - 1, Math.floor(values.length * q))];
+};

@@ -1,0 +1,7 @@
+import type { Benchmark } from '../bench.js';
+import { appendBatches } from './append-batches.js';
+import { latency } from './latency.js';
+import { putNative } from './put-native.js';
+import { putRest } from './put-rest.js';
+
+export const benchmarks: readonly Benchmark[] = [putRest, putNative, appendBatches, latency];
