@@ -1,0 +1,277 @@
+import { ByteWriter, type Offset } from '#kernel';
+import {
+  readEntries,
+  readEntry,
+  readPosition,
+  readReadPoint,
+  readResults,
+  readWatchEvents,
+  writeEntries,
+  writeEntry,
+  writePosition,
+  writeReadPoint,
+  writeResults,
+  writeWatchEvents,
+  type ApplyResultMessage,
+  type EntryMessage,
+  type PositionMessage,
+  type ReadPointMessage,
+  type WatchEventMessage,
+} from './entry-v1.js';
+import {
+  readAll,
+  readCount,
+  readEnum,
+  readLogTime,
+  readOptionalBytes,
+  writeEnum,
+  writeOptionalBytes,
+} from './payload-fields.js';
+import { decodeNothing, encodeNothing } from './log-service-v1.js';
+import type { RequestCall, StreamCall } from './service-call.js';
+
+/**
+ * The materializer service, version 1. Little endian; entry, position, read point, result and watch event as in entry-v1.ts.
+ *
+ *     0x0301 get      string view · varint partition · read point · u32 timeoutMs · varint length, key
+ *                     → optional entry · position
+ *     0x0302 scan     string view · varint partition · read point · u32 timeoutMs · varint length, prefix
+ *                     optional (varint length, after) · varint limit · varint bytesMax · bool values
+ *                     → entries · bool more · position
+ *     0x0303 results  string view · varint partition · u64 firstOffset · u64 lastOffset · u32 timeoutMs
+ *                     → results · position
+ *     0x0304 stats    → varint count × (string view · string topic · enum kind (map) · varint slots · varint entries · varint bytes
+ *                       varint count × (varint partition · position · u64 commitOffset · string digest · varint entries · varint bytes))
+ *     0x0310 watch (stream)  string view · varint partition · varint length, prefix → items: watch events
+ */
+export interface ViewGetRequest {
+  readonly view: string;
+  readonly partition: number;
+  readonly key: Buffer;
+  readonly at: ReadPointMessage;
+  readonly timeoutMs: number;
+}
+
+export interface ViewGetResponse {
+  readonly entry: EntryMessage | null;
+  readonly position: PositionMessage;
+}
+
+export interface ViewScanRequest {
+  readonly view: string;
+  readonly partition: number;
+  readonly prefix: Buffer;
+  readonly after: Buffer | null;
+  readonly limit: number;
+  readonly bytesMax: number;
+  readonly values: boolean;
+  readonly at: ReadPointMessage;
+  readonly timeoutMs: number;
+}
+
+export interface ViewScanResponse {
+  readonly entries: readonly EntryMessage[];
+  readonly more: boolean;
+  readonly position: PositionMessage;
+}
+
+export interface ResultsRequest {
+  readonly view: string;
+  readonly partition: number;
+  readonly firstOffset: Offset;
+  readonly lastOffset: Offset;
+  readonly timeoutMs: number;
+}
+
+export interface ResultsResponse {
+  readonly results: readonly ApplyResultMessage[];
+  readonly position: PositionMessage;
+}
+
+export interface ViewWatchRequest {
+  readonly view: string;
+  readonly partition: number;
+  readonly prefix: Buffer;
+}
+
+export interface ViewPartitionStatsMessage extends PositionMessage {
+  readonly partition: number;
+  readonly commitOffset: Offset;
+  readonly digest: string;
+  readonly entries: number;
+  readonly bytes: number;
+}
+
+export interface ViewStatsMessage {
+  readonly view: string;
+  readonly topic: string;
+  readonly kind: 'map';
+  readonly slots: number;
+  readonly partitions: readonly ViewPartitionStatsMessage[];
+  readonly entries: number;
+  readonly bytes: number;
+}
+
+const KINDS = ['map'] as const;
+
+const get: RequestCall<ViewGetRequest, ViewGetResponse> = {
+  method: 0x0301,
+  encodeRequest(request) {
+    const writer = new ByteWriter(64).string(request.view).varint(request.partition);
+    writeReadPoint(writer, request.at);
+    return writer.u32(request.timeoutMs).lengthPrefixed(request.key).finish();
+  },
+  decodeRequest: (payload) =>
+    readAll(payload, (reader) => ({
+      view: reader.string(),
+      partition: reader.varint(),
+      at: readReadPoint(reader),
+      timeoutMs: reader.u32(),
+      key: reader.lengthPrefixed(),
+    })),
+  encodeResponse({ entry, position }) {
+    const writer = new ByteWriter(64).bool(entry !== null);
+    if (entry !== null) writeEntry(writer, entry);
+    return writePosition(writer, position).finish();
+  },
+  decodeResponse: (payload) =>
+    readAll(payload, (reader) => ({
+      entry: reader.bool() ? readEntry(reader) : null,
+      position: readPosition(reader),
+    })),
+};
+
+const scan: RequestCall<ViewScanRequest, ViewScanResponse> = {
+  method: 0x0302,
+  encodeRequest(request) {
+    const writer = new ByteWriter(64).string(request.view).varint(request.partition);
+    writeReadPoint(writer, request.at);
+    writer.u32(request.timeoutMs).lengthPrefixed(request.prefix);
+    writeOptionalBytes(writer, request.after);
+    return writer.varint(request.limit).varint(request.bytesMax).bool(request.values).finish();
+  },
+  decodeRequest: (payload) =>
+    readAll(payload, (reader) => ({
+      view: reader.string(),
+      partition: reader.varint(),
+      at: readReadPoint(reader),
+      timeoutMs: reader.u32(),
+      prefix: reader.lengthPrefixed(),
+      after: readOptionalBytes(reader),
+      limit: reader.varint(),
+      bytesMax: reader.varint(),
+      values: reader.bool(),
+    })),
+  encodeResponse(response) {
+    const writer = new ByteWriter(1024);
+    writeEntries(writer, response.entries);
+    return writePosition(writer.bool(response.more), response.position).finish();
+  },
+  decodeResponse: (payload) =>
+    readAll(payload, (reader) => ({
+      entries: readEntries(reader),
+      more: reader.bool(),
+      position: readPosition(reader),
+    })),
+};
+
+export const encodeResultsRequest = (request: ResultsRequest): Buffer =>
+  new ByteWriter(64)
+    .string(request.view)
+    .varint(request.partition)
+    .u64(request.firstOffset)
+    .u64(request.lastOffset)
+    .u32(request.timeoutMs)
+    .finish();
+
+export const decodeResultsRequest = (payload: Buffer): ResultsRequest =>
+  readAll(payload, (reader) => ({
+    view: reader.string(),
+    partition: reader.varint(),
+    firstOffset: reader.offset(),
+    lastOffset: reader.offset(),
+    timeoutMs: reader.u32(),
+  }));
+
+export const encodeResultsResponse = (response: ResultsResponse): Buffer => {
+  const writer = new ByteWriter(128);
+  writeResults(writer, response.results);
+  return writePosition(writer, response.position).finish();
+};
+
+export const decodeResultsResponse = (payload: Buffer): ResultsResponse =>
+  readAll(payload, (reader) => ({ results: readResults(reader), position: readPosition(reader) }));
+
+const results: RequestCall<ResultsRequest, ResultsResponse> = {
+  method: 0x0303,
+  encodeRequest: encodeResultsRequest,
+  decodeRequest: decodeResultsRequest,
+  encodeResponse: encodeResultsResponse,
+  decodeResponse: decodeResultsResponse,
+};
+
+const stats: RequestCall<void, readonly ViewStatsMessage[]> = {
+  method: 0x0304,
+  encodeRequest: encodeNothing,
+  decodeRequest: decodeNothing,
+  encodeResponse(views) {
+    const writer = new ByteWriter(512).varint(views.length);
+    for (const view of views) {
+      writer.string(view.view).string(view.topic);
+      writeEnum(writer, KINDS, view.kind);
+      writer.varint(view.slots).varint(view.entries).varint(view.bytes).varint(view.partitions.length);
+      for (const partition of view.partitions) {
+        writePosition(writer.varint(partition.partition), partition);
+        writer.u64(partition.commitOffset).string(partition.digest);
+        writer.varint(partition.entries).varint(partition.bytes);
+      }
+    }
+    return writer.finish();
+  },
+  decodeResponse: (payload) =>
+    readAll(payload, (reader) => {
+      const views: ViewStatsMessage[] = [];
+      for (let left = readCount(reader, 7); left > 0; left--) {
+        const head = { view: reader.string(), topic: reader.string(), kind: readEnum(reader, KINDS) };
+        const totals = { slots: reader.varint(), entries: reader.varint(), bytes: reader.varint() };
+        const partitions: ViewPartitionStatsMessage[] = [];
+        for (let more = readCount(reader, 28); more > 0; more--) {
+          partitions.push({
+            partition: reader.varint(),
+            offset: reader.offset(),
+            logTime: readLogTime(reader),
+            commitOffset: reader.offset(),
+            digest: reader.string(),
+            entries: reader.varint(),
+            bytes: reader.varint(),
+          });
+        }
+        views.push({ ...head, ...totals, partitions });
+      }
+      return views;
+    }),
+};
+
+export const encodeWatchItem = (events: readonly WatchEventMessage[]): Buffer => {
+  const writer = new ByteWriter(512);
+  writeWatchEvents(writer, events);
+  return writer.finish();
+};
+
+export const decodeWatchItem = (payload: Buffer): readonly WatchEventMessage[] => readAll(payload, readWatchEvents);
+
+const watch: StreamCall<ViewWatchRequest, readonly WatchEventMessage[]> = {
+  method: 0x0310,
+  encodeRequest: (request) =>
+    new ByteWriter(64).string(request.view).varint(request.partition).lengthPrefixed(request.prefix).finish(),
+  decodeRequest: (payload) =>
+    readAll(payload, (reader) => ({
+      view: reader.string(),
+      partition: reader.varint(),
+      prefix: reader.lengthPrefixed(),
+    })),
+  encodeItem: encodeWatchItem,
+  decodeItem: decodeWatchItem,
+};
+
+export const viewServiceV1 = { get, scan, results, stats, watch } as const;
