@@ -6,6 +6,7 @@ export * from './log-service-v1.js';
 export * from './op-v1.js';
 export * from './peer-service-v1.js';
 export * from './record-batch-v1.js';
+export * from './record-cursor.js';
 export * from './service-call.js';
 export * from './session.js';
 export * from './view-service-v1.js';

@@ -1,6 +1,5 @@
 import { crc32 } from 'node:zlib';
 import {
-  ByteReader,
   ByteWriter,
   TidelineError,
   asGroupId,
@@ -51,7 +50,7 @@ import {
  *     control record = u8 kind, then bytes whose meaning the kind gives
  *
  * The producer encodes a batch once. The leader stamps firstOffset, term, logTime and group and recomputes headerCrc:
- * 60 bytes of checksum, whatever the batch's size. Nobody on a log node looks behind the header.
+ * 60 bytes of checksum, whatever the batch's size. Nobody on a log node looks behind the header. Records are read by record-cursor.ts.
  */
 export const BATCH_HEADER_BYTES = 72;
 export const BATCH_MAGIC = 0x54;
@@ -72,7 +71,7 @@ export const ControlKind = {
 } as const;
 export type ControlKind = (typeof ControlKind)[keyof typeof ControlKind];
 
-const Attribute = { Key: 1, Value: 2, Headers: 4, Ttl: 8, Type: 16, Op: 32, Timestamp: 64 } as const;
+export const RecordAttribute = { Key: 1, Value: 2, Headers: 4, Ttl: 8, Type: 16, Op: 32, Timestamp: 64 } as const;
 
 export interface RecordHeader {
   readonly name: string;
@@ -176,6 +175,9 @@ export const batchHeaderIsValid = (bytes: Uint8Array, at = 0, end = bytes.length
 export const batchPayloadIsValid = (bytes: Uint8Array, at = 0): boolean =>
   batchPayloadCrc(bytes, at) === crc32(bytes.subarray(at + BATCH_HEADER_BYTES, at + batchLength(bytes, at)));
 
+/** firstOffset, logTime, session, sessionHigh, createTime: beyond 2^53 − 1 none of them can be told from its neighbour. */
+const U64_FIELDS = [16, 32, 40, 48, 64] as const;
+
 /**
  * Checks header and payload checksum of one whole batch of exactly `bytes.length` bytes.
  * @throws TidelineError `malformed-batch` | `unsupported-version`
@@ -186,6 +188,8 @@ export const checkBatch = (bytes: Uint8Array): void => {
   if (bytes[5] !== BATCH_VERSION) throw new TidelineError('unsupported-version', `record batch version ${bytes[5]}`);
   if (batchLength(bytes) !== bytes.length) malformed(`length says ${batchLength(bytes)}, there are ${bytes.length}`);
   if (!batchHeaderIsValid(bytes)) malformed('header checksum does not match');
+  for (const at of U64_FIELDS)
+    if (!Number.isSafeInteger(readU64(bytes, at))) malformed(`number at ${at} is out of range`);
   if (!batchPayloadIsValid(bytes)) malformed('payload checksum does not match');
 };
 
@@ -202,7 +206,6 @@ export const forEachBatch = (bytes: Uint8Array, visit: (at: number, length: numb
 /* ---- building ---- */
 
 const zigzag = (n: number): number => (n >= 0 ? n * 2 : -n * 2 - 1);
-const unzigzag = (n: number): number => (n % 2 === 0 ? n / 2 : -(n + 1) / 2);
 
 /** Gathers records into one batch. Reusable: `finish()` hands out a buffer of its own and starts over. */
 export class BatchBuilder {
@@ -241,27 +244,27 @@ export class BatchBuilder {
     let attributes = 0;
     let body = 1 + 40; // attributes and the varints; an upper bound
     if (key) {
-      attributes |= Attribute.Key;
+      attributes |= RecordAttribute.Key;
       body += key.length;
     }
     if (value) {
-      attributes |= Attribute.Value;
+      attributes |= RecordAttribute.Value;
       body += value.length;
     }
     if (headers && headers.length > 0) {
-      attributes |= Attribute.Headers;
+      attributes |= RecordAttribute.Headers;
       for (const header of headers) body += 16 + header.name.length * 3 + header.value.length;
     }
-    if (ttlMs !== undefined) attributes |= Attribute.Ttl;
+    if (ttlMs !== undefined) attributes |= RecordAttribute.Ttl;
     if (type !== undefined) {
-      attributes |= Attribute.Type;
+      attributes |= RecordAttribute.Type;
       body += type.length * 3;
     }
     if (op) {
-      attributes |= Attribute.Op;
+      attributes |= RecordAttribute.Op;
       body += op.length;
     }
-    if (timestamp !== undefined) attributes |= Attribute.Timestamp;
+    if (timestamp !== undefined) attributes |= RecordAttribute.Timestamp;
     writer.ensure(body + 8);
     // The length comes first but is known last: room for a varint of the bound's size, closed up when the record is shorter.
     const start = writer.position;
@@ -274,7 +277,7 @@ export class BatchBuilder {
     if (type !== undefined) writer.string(type);
     if (op) writer.lengthPrefixed(op);
     if (value) writer.lengthPrefixed(value);
-    if (attributes & Attribute.Headers) {
+    if (attributes & RecordAttribute.Headers) {
       writer.varint(headers!.length);
       for (const header of headers!) writer.string(header.name).lengthPrefixed(header.value);
     }
@@ -347,56 +350,4 @@ export const encodeControlBatch = (kind: ControlKind, payload: Uint8Array, creat
   bytes.set(payload, BATCH_HEADER_BYTES + 1);
   sealBatch(bytes, { recordCount: 1, flags: BatchFlag.Control, createTime });
   return bytes;
-};
-
-/* ---- reading ---- */
-
-const NO_HEADERS: readonly RecordHeader[] = [];
-
-/**
- * The records of one batch that starts at `at`; none for a control batch. Does not check the checksums.
- * @throws TidelineError `malformed-batch` when the records do not parse
- */
-export const decodeRecords = (bytes: Uint8Array, at = 0): LogRecord[] => {
-  const records: LogRecord[] = [];
-  if (batchIsControl(bytes, at)) return records;
-  if ((batchFlags(bytes, at) & ~BatchFlag.Control) !== 0) {
-    throw new TidelineError('unsupported-version', `record batch flags ${batchFlags(bytes, at)}`);
-  }
-  const firstOffset = batchFirstOffset(bytes, at);
-  const logTime = batchLogTime(bytes, at);
-  const createTime = batchCreateTime(bytes, at);
-  const count = batchRecordCount(bytes, at);
-  const end = at + batchLength(bytes, at);
-  try {
-    const reader = new ByteReader(bytes, at + BATCH_HEADER_BYTES, end);
-    for (let i = 0; i < count; i++) {
-      const length = reader.varint();
-      const recordEnd = reader.position + length;
-      if (recordEnd > end) malformed(`record ${i} runs past the batch`);
-      const attributes = reader.u8();
-      if (attributes & 0x80) malformed(`record ${i} has unknown attributes`);
-      const timestamp = attributes & Attribute.Timestamp ? createTime + unzigzag(reader.varint()) : createTime;
-      const ttlMs = attributes & Attribute.Ttl ? reader.varint() : undefined;
-      const key = attributes & Attribute.Key ? reader.lengthPrefixed() : null;
-      const type = attributes & Attribute.Type ? reader.string() : undefined;
-      const op = attributes & Attribute.Op ? reader.lengthPrefixed() : undefined;
-      const value = attributes & Attribute.Value ? reader.lengthPrefixed() : null;
-      let headers = NO_HEADERS;
-      if (attributes & Attribute.Headers) {
-        const headerCount = reader.varint();
-        if (headerCount > length) malformed(`record ${i} has too many headers`);
-        const list: RecordHeader[] = [];
-        for (let h = 0; h < headerCount; h++) list.push({ name: reader.string(), value: reader.lengthPrefixed() });
-        headers = list;
-      }
-      if (reader.position !== recordEnd) malformed(`record ${i} does not end where its length says`);
-      records.push({ offset: asOffset(firstOffset + i), timestamp, logTime, key, value, headers, ttlMs, type, op });
-    }
-    if (reader.remaining !== 0) malformed(`${reader.remaining} bytes after the last record`);
-  } catch (error) {
-    if (error instanceof TidelineError && error.code === 'malformed-frame') malformed(error.message);
-    throw error;
-  }
-  return records;
 };
