@@ -24,7 +24,7 @@ import {
  *      4  u8   magic         0x54 ("T")
  *      5  u8   version       1
  *      6  u16  flags         bit 0 control · bits 1–2 compression of the records (0 none) · others 0
- *      8  u32  headerCrc     CRC-32 of bytes 12 … 71
+ *      8  u32  headerCrc     CRC-32 of bytes 0 … 7 and 12 … 71
  *     12  u32  payloadCrc    CRC-32 of bytes 72 … length−1
  *     16  u64  firstOffset   stamped by the leader (0 until then)
  *     24  u32  recordCount   1 …; the batch takes offsets firstOffset … firstOffset + recordCount − 1
@@ -50,7 +50,7 @@ import {
  *     control record = u8 kind, then bytes whose meaning the kind gives
  *
  * The producer encodes a batch once. The leader stamps firstOffset, term, logTime and group and recomputes headerCrc:
- * 60 bytes of checksum, whatever the batch's size. Nobody on a log node looks behind the header. Records are read by record-cursor.ts.
+ * 68 bytes of checksum, whatever the batch's size. Nobody on a log node looks behind the header. Records are read by record-cursor.ts.
  */
 export const BATCH_HEADER_BYTES = 72;
 export const BATCH_MAGIC = 0x54;
@@ -138,7 +138,8 @@ export const batchSequence = (bytes: Uint8Array, at = 0): number => readU32(byte
 export const batchGroup = (bytes: Uint8Array, at = 0): GroupId => asGroupId(readU32(bytes, at + 60));
 export const batchCreateTime = (bytes: Uint8Array, at = 0): number => readU64(bytes, at + 64);
 
-const headerCrcOf = (bytes: Uint8Array, at: number): number => crc32(bytes.subarray(at + 12, at + BATCH_HEADER_BYTES));
+const headerCrcOf = (bytes: Uint8Array, at: number): number =>
+  crc32(bytes.subarray(at + 12, at + BATCH_HEADER_BYTES), crc32(bytes.subarray(at, at + 8)));
 
 export interface BatchStamp {
   readonly firstOffset: Offset;
@@ -211,6 +212,8 @@ const zigzag = (n: number): number => (n >= 0 ? n * 2 : -n * 2 - 1);
 export class BatchBuilder {
   private writer: ByteWriter;
   private count = 0;
+  /** When the first record came. */
+  private startTime = 0;
 
   constructor(
     private readonly createTime: () => number,
@@ -222,11 +225,8 @@ export class BatchBuilder {
   private fresh(): ByteWriter {
     const writer = new ByteWriter(this.initialBytes);
     writer.position = BATCH_HEADER_BYTES;
-    this.startTime = this.createTime();
     return writer;
   }
-
-  private startTime = 0;
 
   get recordCount(): number {
     return this.count;
@@ -241,6 +241,7 @@ export class BatchBuilder {
   add(record: RecordInput): number {
     const { key, value, headers, ttlMs, type, op, timestamp } = record;
     const writer = this.writer;
+    if (this.count === 0) this.startTime = this.createTime();
     let attributes = 0;
     let body = 1 + 40; // attributes and the varints; an upper bound
     if (key) {
