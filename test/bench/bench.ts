@@ -1,5 +1,7 @@
 /** A benchmark: one measurement of ours and, with a peer, the same work done by the peer, in turn. */
-export type PeerName = 'etcd' | 'nats';
+export const PEER_NAMES = ['etcd', 'nats', 'bare'] as const;
+/** `bare` is the loop of peers/bare-node.ts: what the runtime allows. */
+export type PeerName = (typeof PEER_NAMES)[number];
 
 /** A peer's three processes, started for one run. */
 export interface PeerCluster {

@@ -2,11 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { median, type Benchmark, type Contender, type PeerName, type Sample } from './bench.js';
+import { PEER_NAMES, median, type Benchmark, type Contender, type PeerName, type Sample } from './bench.js';
 import { benchmarks } from './benchmarks/index.js';
 
 /**
- * `npm run bench` lists the benchmarks; `npm run bench -- NAME [--vs etcd|nats] [--case C] [--seconds S] [--runs R] [--json]` runs one.
+ * `npm run bench` lists the benchmarks; `npm run bench -- NAME [--vs etcd|nats|bare] [--case C] [--seconds S] [--runs R] [--json]` runs one.
  * Ours and the peer run in turn, in one run of this program; what was started is stopped by its process id.
  */
 interface CaseResult {
@@ -119,7 +119,7 @@ const print = (result: CaseResult): void => {
 };
 
 const list = (): void => {
-  console.log('npm run bench -- NAME|all [--vs etcd|nats] [--case CASE] [--seconds 5] [--runs 3] [--json]\n');
+  console.log('npm run bench -- NAME|all [--vs etcd|nats|bare] [--case CASE] [--seconds 5] [--runs 3] [--json]\n');
   for (const benchmark of benchmarks) {
     console.log(`  ${benchmark.name.padEnd(16)} ${benchmark.summary}`);
     const details = [
@@ -151,8 +151,8 @@ const main = async (): Promise<number> => {
     console.error('--seconds takes 0 … 600, --runs 1 … 100');
     return 2;
   }
-  if (values.vs !== undefined && values.vs !== 'etcd' && values.vs !== 'nats') {
-    console.error(`--vs ${values.vs}: etcd or nats`);
+  if (values.vs !== undefined && !PEER_NAMES.some((peer) => peer === values.vs)) {
+    console.error(`--vs ${values.vs}: one of ${PEER_NAMES.join(', ')}`);
     return 2;
   }
   const chosen = positionals.includes('all')

@@ -18,7 +18,7 @@ export const latency: Benchmark = {
   higherIsBetter: false,
   summary: 'one put at a time: median time to an acknowledged, replicated and synced write',
   cases: [ONE],
-  peers: ['etcd', 'nats'],
+  peers: ['etcd', 'nats', 'bare'],
   ours: async (settings) => asLatency(await ourPuts(settings, ONE)),
   peer: async (settings, _which, peer) => {
     const contender = await peerPuts(settings, ONE, peer);

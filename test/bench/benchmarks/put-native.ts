@@ -2,6 +2,7 @@ import { connect } from 'nats';
 import { TidelineClient } from '#client';
 import type { Benchmark, BenchmarkSettings, Contender, PeerName } from '../bench.js';
 import { runInFlight } from '../in-flight.js';
+import { startBareLoop } from '../peers/bare.js';
 import { startEtcd } from '../peers/etcd.js';
 import { startNats } from '../peers/nats.js';
 import { startTideline, TIDELINE_DESCRIPTION } from '../tideline-cluster.js';
@@ -64,8 +65,20 @@ const etcdPuts = async ({ directory }: BenchmarkSettings, which: string): Promis
   };
 };
 
-export const peerPuts = (settings: BenchmarkSettings, which: string, peer: PeerName): Promise<Contender | null> =>
-  peer === 'nats' ? natsPuts(settings, which) : etcdPuts(settings, which);
+const barePuts = async ({ directory }: BenchmarkSettings, which: string): Promise<Contender> => {
+  const bare = await startBareLoop(directory);
+  const payload = Buffer.concat([Buffer.from(keyOf(0)), VALUE]);
+  return {
+    description: 'bare loop ×3, synced',
+    run: (seconds) => runInFlight({ inFlight: inFlightOf(which), seconds }, () => bare.put(payload)),
+    stop: () => bare.stop(),
+  };
+};
+
+export const peerPuts = (settings: BenchmarkSettings, which: string, peer: PeerName): Promise<Contender | null> => {
+  if (peer === 'nats') return natsPuts(settings, which);
+  return peer === 'etcd' ? etcdPuts(settings, which) : barePuts(settings, which);
+};
 
 export const putNative: Benchmark = {
   name: 'put-native',
@@ -73,7 +86,7 @@ export const putNative: Benchmark = {
   higherIsBetter: true,
   summary: 'puts by one native client with many in flight, replicated and synced',
   cases: ['256 in flight', '64 in flight', '1024 in flight', '1 in flight'],
-  peers: ['etcd', 'nats'],
+  peers: ['etcd', 'nats', 'bare'],
   ours: ourPuts,
   peer: peerPuts,
 };
