@@ -46,6 +46,7 @@ export class ClusterMap {
   private shape = shapeOf(NO_CLUSTER);
   private readonly leaders = new Map<GroupId, KnownLeader>();
   private asking: Promise<void> | null = null;
+  private preferred: LogNode | null;
   /** Round robin over those that can be asked besides the preferred one. */
   private turn = 0;
   private stopPolling: (() => void) | null = null;
@@ -64,6 +65,7 @@ export class ClusterMap {
       readonly region: string;
     },
   ) {
+    this.preferred = options.directory.local;
     this.turn = randomBelow(options.rng, 1024);
     this.poll();
   }
@@ -78,7 +80,7 @@ export class ClusterMap {
     this.stopPolling = this.options.scheduler.after(this.options.pollMs, this.poll);
   };
 
-  /** Asks the local node and one other, all callers sharing the question. Resolves when both have answered or failed; never rejects. */
+  /** Asks the node that is asked always (the local one, else the last that answered) and one other, all callers sharing the question. Resolves when both have answered or failed; never rejects. */
   refresh(): Promise<void> {
     if (this.closed) return Promise.resolve();
     this.asking ??= this.ask().finally(() => {
@@ -88,15 +90,16 @@ export class ClusterMap {
   }
 
   private async ask(): Promise<void> {
-    const { local } = this.options.directory;
+    const preferred = this.preferred;
     const others = this.others();
     const other = others.length > 0 ? others[this.turn++ % others.length] : null;
     const [own, foreign] = await Promise.all([
-      local ? this.describe(local) : null,
+      preferred ? this.describe(preferred) : null,
       other ? this.describe(other) : null,
     ]);
     const description = own ?? foreign;
     if (this.closed || description === null) return;
+    if (own === null && this.options.directory.local === null) this.preferred = other;
     if (own) this.learnLeaders(own);
     if (foreign) this.learnLeaders(foreign);
     this.known = description;
@@ -111,7 +114,7 @@ export class ClusterMap {
     const { directory } = this.options;
     for (const description of this.known.nodes) {
       const node = directory.node(description);
-      if (node !== null && node !== directory.local && description.alive) found.add(node);
+      if (node !== null && node !== this.preferred && description.alive) found.add(node);
     }
     // Without an answer so far, or when all that were known are gone, the seeds are what is left.
     if (found.size === 0) for (const node of directory.seeds) found.add(node);
