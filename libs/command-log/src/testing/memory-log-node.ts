@@ -97,6 +97,10 @@ export class MemoryLogNode implements LogNode {
   private readonly breakOff = new Set<(error: TidelineError) => void>();
   /** What was asked of this node, by method. */
   readonly calls = { append: 0, fetch: 0, tail: 0, barrier: 0, describe: 0 };
+  /** Tails being read now. */
+  openTails = 0;
+  /** Bytes that tails were given. */
+  bytesRead = 0;
   /** Where the service of that name listens. */
   readonly addresses: Record<string, string> = {};
 
@@ -206,6 +210,7 @@ export class MemoryLogNode implements LogNode {
           if (batches.length === 0) return;
           position = nextAfter(batches, position);
           credit -= batches.length;
+          this.bytesRead += batches.length;
           let released = false;
           subscriber.next({
             batches,
@@ -223,8 +228,10 @@ export class MemoryLogNode implements LogNode {
       const breakOff = (error: TidelineError): void => subscriber.error(error);
       this.breakOff.add(breakOff);
       const forget = log.onChange(wake);
+      this.openTails++;
       wake();
       return () => {
+        this.openTails--;
         this.breakOff.delete(breakOff);
         forget();
       };
