@@ -1,0 +1,3 @@
+export * from './append-port.js';
+export * from './batching-producer.js';
+export type { AppendCompletion } from './producer-lane.js';
