@@ -1,1 +1,4 @@
 export type * from './view-query.js';
+export * from './data-type.js';
+export * from './map-view.js';
+export { RESULTS_MAX } from './result-ring.js';

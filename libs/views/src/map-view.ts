@@ -1,0 +1,517 @@
+import { asLogTime, asOffset, assert, hashKey, slotOf, TidelineError, type LogTime, type Offset } from '#kernel';
+import {
+  BATCH_HEADER_BYTES,
+  RecordCursor,
+  batchFirstOffset,
+  batchLastOffset,
+  batchLength,
+  batchLogTime,
+  decodeOp,
+  type Op,
+} from '#wire';
+import { CommandTable, type CommandEffect, type CommandRecord, type DataType } from './data-type.js';
+import type { Slot } from './slot.js';
+import { EntryDraft } from './stored-entry.js';
+import type { ApplyResult, Entry, ScanPage } from './view-query.js';
+import { ViewState } from './view-state.js';
+
+export interface MapViewOptions {
+  /** Results of commands that are kept; older ones are `result-evicted`. */
+  readonly resultsMax?: number;
+  readonly dataTypes?: readonly DataType[];
+}
+
+export type ViewChange =
+  | { readonly type: 'put'; readonly entry: Entry }
+  | { readonly type: 'delete'; readonly key: Buffer; readonly offset: Offset }
+  /** `offset` is that of the entry that expired. */
+  | { readonly type: 'expire'; readonly key: Buffer; readonly offset: Offset };
+
+export type ViewChangeListener = (change: ViewChange) => void;
+
+export interface ScanRequest {
+  readonly prefix: Uint8Array;
+  /** Exclusive lower bound; null: from the start of the prefix. */
+  readonly after: Uint8Array | null;
+  /** Entries, at least 1. */
+  readonly limit: number;
+  /** Keys and values of a page together; a page has at least one entry if there is one. */
+  readonly bytesMax: number;
+  /** False: values are left empty. */
+  readonly values: boolean;
+  /** Entries that have expired by then are left out. */
+  readonly time: LogTime;
+}
+
+interface Listener {
+  readonly listener: ViewChangeListener;
+  readonly prefix: Buffer;
+}
+
+/** Looked for dead bytes after this many bytes of batches. */
+const RECLAIM_INTERVAL_BYTES = 256 * 1024;
+/** Dead bytes a view may have whatever its size, before it reclaims by itself. */
+const DEAD_BYTES_ALLOWED = 1024 * 1024;
+const CONTENT_TYPE = Buffer.from('content-type');
+
+/**
+ * One partition of a map view: a pure function of the batches it was given. It does no I/O and knows no clock; what it cannot do becomes
+ * a result. Equal at equal offsets on every host, whenever each of them removes expired entries or reclaims bytes.
+ */
+export class MapView {
+  private readonly state: ViewState;
+  private readonly commands: CommandTable;
+  private readonly cursor = new RecordCursor();
+  private readonly draft = new EntryDraft();
+  private listeners: readonly Listener[] = [];
+  private listenerError: unknown = undefined;
+  private bytesSinceReclaim = 0;
+  private reclaimSlot = 0;
+
+  constructor(options: MapViewOptions = {}) {
+    this.state = new ViewState(options.resultsMax);
+    this.commands = new CommandTable(options.dataTypes ?? []);
+    for (const type of options.dataTypes ?? []) this.state.dataTypes.numberOf(type.name);
+  }
+
+  /** Applied up to here. */
+  get offset(): Offset {
+    return this.state.offset;
+  }
+
+  get logTime(): LogTime {
+    return this.state.logTime;
+  }
+
+  /** In memory; expired ones that were not removed yet are among them. */
+  get entries(): number {
+    let sum = 0;
+    for (const slot of this.state.slots) if (slot) sum += slot.count;
+    return sum;
+  }
+
+  /** Memory taken by entries, dead ones included, and their indexes. */
+  get bytes(): number {
+    let sum = 0;
+    for (const slot of this.state.slots) if (slot) sum += slot.bytes;
+    return sum;
+  }
+
+  /** Records and ops that did not parse, and so had no effect. */
+  get malformedCount(): number {
+    return this.state.malformedCount;
+  }
+
+  /** 16 hex digits; equal at equal offsets on all hosts. Covers what was put and not overwritten or deleted while alive (see Slot). */
+  get digest(): string {
+    let a = 0;
+    let b = 0;
+    for (const slot of this.state.slots) {
+      if (!slot) continue;
+      a = (a + slot.digestA) | 0;
+      b = (b + slot.digestB) | 0;
+    }
+    return hex32(a) + hex32(b);
+  }
+
+  /* ---- applying ---- */
+
+  /**
+   * A run of whole batches as a log accepted them. Batches at or below `offset` are skipped, so a run may be given twice.
+   * Only a listener's own exception comes out, after everything was applied.
+   */
+  applyBatches(batches: Uint8Array): void {
+    const bytes = Buffer.isBuffer(batches)
+      ? batches
+      : Buffer.from(batches.buffer, batches.byteOffset, batches.byteLength);
+    const { state } = this;
+    for (let at = 0; at < bytes.length;) {
+      const length = at + BATCH_HEADER_BYTES <= bytes.length ? batchLength(bytes, at) : 0;
+      assert(length >= BATCH_HEADER_BYTES && at + length <= bytes.length, 'a run of batches ends within a batch');
+      const lastOffset = batchLastOffset(bytes, at);
+      if (lastOffset > state.offset) {
+        this.applyBatch(bytes, at, lastOffset);
+        state.offset = lastOffset;
+        this.bytesSinceReclaim += length;
+      }
+      at += length;
+    }
+    if (this.bytesSinceReclaim >= RECLAIM_INTERVAL_BYTES) this.reclaimOwnGarbage();
+    if (this.listenerError !== undefined) {
+      const error = this.listenerError;
+      this.listenerError = undefined;
+      throw error;
+    }
+  }
+
+  private applyBatch(bytes: Buffer, at: number, lastOffset: Offset): void {
+    const { state, cursor } = this;
+    const logTime = Math.max(batchLogTime(bytes, at), state.logTime);
+    state.logTime = asLogTime(logTime);
+    this.draft.logTime = logTime;
+    let applied = 0;
+    try {
+      cursor.reset(bytes, at);
+      for (; cursor.next(); applied++) this.applyRecord(cursor, logTime);
+    } catch (error) {
+      if (!(error instanceof TidelineError)) throw error;
+      // What follows a record that does not parse cannot be read: the rest of the batch has no effect, on any host.
+      state.malformedCount++;
+      const firstOffset = asOffset(batchFirstOffset(bytes, at) + applied);
+      if (firstOffset <= lastOffset)
+        state.results.add(firstOffset, lastOffset, refused('malformed-batch', error.message));
+    }
+  }
+
+  private applyRecord(cursor: RecordCursor, logTime: number): void {
+    const { keyStart, keyEnd } = cursor;
+    if (cursor.opStart >= 0) {
+      this.applyOp(cursor, logTime);
+      return;
+    }
+    if (keyStart < 0) return; // an event, not a change of the map
+    const { bytes } = cursor;
+    const hash = hashKey(bytes, keyStart, keyEnd);
+    const slot = this.state.slot(slotOf(hash));
+    const bucket = slot.find(hash, bytes, keyStart, keyEnd);
+    if (cursor.valueStart < 0) {
+      if (bucket >= 0) this.removeEntry(slot, bucket, cursor.offset);
+      return;
+    }
+    const { draft } = this;
+    draft.valueBytes = bytes;
+    draft.valueStart = cursor.valueStart;
+    draft.valueEnd = cursor.valueEnd;
+    draft.expiresAt = cursor.ttlMs < 0 ? -1 : logTime + cursor.ttlMs;
+    draft.dataType = -1;
+    draft.computed = false;
+    this.putEntry(slot, bucket, hash, cursor);
+  }
+
+  private applyOp(cursor: RecordCursor, logTime: number): void {
+    const { state } = this;
+    const { offset } = cursor;
+    if (cursor.keyStart < 0) {
+      state.results.add(offset, offset, refused('bad-request', 'a command needs a key'));
+      return;
+    }
+    let op: Op;
+    try {
+      op = decodeOp(cursor.op!);
+    } catch (error) {
+      if (!(error instanceof TidelineError)) throw error;
+      state.malformedCount++;
+      state.results.add(offset, offset, refused('bad-request', error.message));
+      return;
+    }
+    const found = this.commands.find(op.name);
+    if (!found) {
+      state.results.add(
+        offset,
+        offset,
+        refused('unknown-command', `no command ${JSON.stringify(op.name.slice(0, 64))}`),
+      );
+      return;
+    }
+    const { type, command } = found;
+    const record: CommandRecord = {
+      key: cursor.key!,
+      value: cursor.value,
+      offset,
+      logTime: asLogTime(logTime),
+      expiresAt: cursor.ttlMs < 0 ? null : asLogTime(logTime + cursor.ttlMs),
+    };
+    const hash = hashKey(cursor.bytes, cursor.keyStart, cursor.keyEnd);
+    const slot = state.slot(slotOf(hash));
+    const bucket = slot.find(hash, cursor.bytes, cursor.keyStart, cursor.keyEnd);
+    const stored = bucket < 0 ? null : slot.load(bucket);
+    const live = stored !== null && stored.expiresAt > logTime;
+    const liveOffset = live ? asOffset(stored.offset) : asOffset(0);
+    const dataType = type.name === '' ? -1 : state.dataTypes.numberOf(type.name);
+
+    let effect: CommandEffect;
+    if (op.args.length < command.arity.min || op.args.length > command.arity.max) {
+      effect = {
+        effect: 'refuse',
+        code: 'bad-request',
+        message: `${op.name} does not take ${op.args.length} arguments`,
+      };
+    } else if (live && dataType >= 0 && stored.dataType !== dataType) {
+      effect = { effect: 'refuse', code: 'wrong-type', message: `the entry is not a ${type.name}` };
+    } else {
+      try {
+        const problem = command.validate(op.args, record);
+        if (problem !== null) effect = { effect: 'refuse', code: 'bad-request', message: problem };
+        else effect = command.apply(live ? state.entryOf(stored) : null, op.args, record);
+      } catch (error) {
+        // A defect of the type; the same on every host, since commands are pure.
+        effect = {
+          effect: 'refuse',
+          code: 'internal',
+          message: error instanceof Error ? error.message : String(error),
+        };
+      }
+    }
+
+    let entryOffset = liveOffset;
+    if (effect.effect === 'put') {
+      const { draft } = this;
+      const expiresAt = effect.expiresAt === undefined ? record.expiresAt : effect.expiresAt;
+      draft.valueBytes = effect.value;
+      draft.valueStart = 0;
+      draft.valueEnd = effect.value.length;
+      draft.expiresAt = expiresAt ?? -1;
+      draft.dataType = dataType;
+      draft.computed = effect.value !== record.value;
+      this.putEntry(slot, bucket, hash, cursor);
+      entryOffset = offset;
+    } else if (effect.effect === 'delete') {
+      if (bucket >= 0) this.removeEntry(slot, bucket, offset);
+      entryOffset = asOffset(0);
+    }
+    state.results.add(
+      offset,
+      offset,
+      effect.effect === 'refuse'
+        ? refused(effect.code, effect.message, liveOffset)
+        : { ok: true, code: '', message: '', value: effect.result ?? '', entryOffset },
+    );
+  }
+
+  /** Value, expiry and data type of the draft are set. */
+  private putEntry(slot: Slot, bucket: number, hash: number, cursor: RecordCursor): void {
+    const { draft } = this;
+    draft.hash = hash;
+    draft.bytes = cursor.bytes;
+    draft.keyStart = cursor.keyStart;
+    draft.keyEnd = cursor.keyEnd;
+    draft.offset = cursor.offset;
+    draft.contentType = draft.typeStart = draft.typeEnd = -1;
+    if (cursor.headerCount > 0) this.readContentType(cursor);
+    if (this.listeners.length > 0 && bucket >= 0) {
+      const old = slot.load(bucket);
+      if (old.expiresAt <= draft.logTime) this.tellGone('expire', old.key, asOffset(old.offset));
+    }
+    slot.put(bucket, draft);
+    if (this.listeners.length > 0) this.tellPut();
+  }
+
+  private removeEntry(slot: Slot, bucket: number, offset: Offset): void {
+    const old = slot.load(bucket);
+    const alive = old.expiresAt > this.draft.logTime;
+    if (this.listeners.length > 0) {
+      if (alive) this.tellGone('delete', old.key, offset);
+      else this.tellGone('expire', old.key, asOffset(old.offset));
+    }
+    slot.remove(bucket, alive);
+  }
+
+  /** Of the record's headers, the first called content-type; without making the list of them. */
+  private readContentType(cursor: RecordCursor): void {
+    const { bytes } = cursor;
+    const { draft } = this;
+    let at = cursor.headersStart;
+    let length = 0;
+    const readLength = (): void => {
+      let scale = 1;
+      length = 0;
+      for (;;) {
+        const byte = bytes[at++];
+        length += (byte & 0x7f) * scale;
+        if (byte < 0x80) return;
+        scale *= 128;
+      }
+    };
+    for (let i = 0; i < cursor.headerCount; i++) {
+      readLength();
+      let named = length === CONTENT_TYPE.length;
+      for (let j = 0; named && j < length; j++) named = bytes[at + j] === CONTENT_TYPE[j];
+      at += length;
+      readLength();
+      if (named) {
+        draft.contentType = this.state.contentTypes.intern(bytes, at, at + length);
+        if (draft.contentType < 0) {
+          draft.typeStart = at;
+          draft.typeEnd = at + length;
+        }
+        return;
+      }
+      at += length;
+    }
+  }
+
+  /* ---- reading ---- */
+
+  /** The entry that is live at `time`. Its buffers are views of bytes that never change; nobody may write to them. */
+  get(key: Uint8Array, time: LogTime): Entry | null {
+    const hash = hashKey(key);
+    const slot = this.state.slots[slotOf(hash)];
+    if (!slot) return null;
+    const bucket = slot.find(hash, key, 0, key.length);
+    if (bucket < 0) return null;
+    const stored = slot.load(bucket);
+    return stored.expiresAt <= time ? null : this.state.entryOf(stored);
+  }
+
+  /** Ascending by key bytes. */
+  scan(request: ScanRequest): ScanPage {
+    const { state } = this;
+    const found: Entry[] = [];
+    const prefix = Buffer.from(request.prefix);
+    for (const slot of state.slots) {
+      slot?.walk(0, Infinity, (_hash, stored) => {
+        if (stored.expiresAt <= request.time) return;
+        const { key } = stored;
+        if (key.length < prefix.length || key.compare(prefix, 0, prefix.length, 0, prefix.length) !== 0) return;
+        if (request.after !== null && key.compare(request.after) <= 0) return;
+        found.push(state.entryOf(stored, request.values));
+      });
+    }
+    found.sort((a, b) => a.key.compare(b.key));
+    let bytes = 0;
+    let count = 0;
+    while (count < found.length && count < request.limit && (count === 0 || bytes < request.bytesMax)) {
+      bytes += found[count].key.length + found[count].value.length;
+      count++;
+    }
+    return { entries: found.slice(0, count), more: count < found.length };
+  }
+
+  /**
+   * Results of the records at these offsets, in order; a record without an op gives ok with its own offset.
+   * @throws TidelineError `result-evicted` | `offset-out-of-range` when they are not all applied
+   */
+  results(range: { readonly firstOffset: Offset; readonly lastOffset: Offset }): readonly ApplyResult[] {
+    const { firstOffset, lastOffset } = range;
+    if (lastOffset > this.offset) {
+      throw new TidelineError('offset-out-of-range', `offset ${lastOffset} is not applied yet`, { outcome: 'unknown' });
+    }
+    return this.state.results.range(firstOffset, lastOffset);
+  }
+
+  /* ---- expiry ---- */
+
+  /** When the first entry expires, or may do so; null: none will. */
+  nextExpiry(): LogTime | null {
+    let earliest = Infinity;
+    for (const slot of this.state.slots)
+      if (slot && slot.expiries.earliest < earliest) earliest = slot.expiries.earliest;
+    return earliest === Infinity ? null : asLogTime(earliest);
+  }
+
+  /** Removes up to `max` entries that are due, earliest first. Nothing beyond the view's own log time is due. Returns how many went. */
+  expire(request: { readonly until: LogTime; readonly max: number }): number {
+    const until = Math.min(request.until, this.logTime);
+    const { slots } = this.state;
+    let removed = 0;
+    while (removed < request.max) {
+      let slot: Slot | null = null;
+      let earliest = until;
+      for (const candidate of slots) {
+        if (candidate && candidate.expiries.earliest <= earliest) {
+          slot = candidate;
+          earliest = candidate.expiries.earliest;
+        }
+      }
+      if (!slot) break;
+      if (this.removeNextDue(slot, until)) removed++;
+    }
+    return removed;
+  }
+
+  /** Drops heap items of the slot that are not true any more, up to and with the first that is. */
+  private removeNextDue(slot: Slot, until: number): boolean {
+    const { expiries } = slot;
+    while (expiries.earliest <= until) {
+      const bucket = slot.findExpired(expiries.earliestHash, expiries.earliest);
+      expiries.pop();
+      if (bucket < 0) continue;
+      if (this.listeners.length > 0) {
+        const { key, offset } = slot.load(bucket);
+        this.tellGone('expire', key, asOffset(offset));
+      }
+      slot.remove(bucket, false);
+      return true;
+    }
+    return false;
+  }
+
+  /* ---- changes ---- */
+
+  /** Calls back within `applyBatches` and `expire`, for keys with this prefix. Returns how to stop. A listener that throws is dropped. */
+  onChange(listener: ViewChangeListener, prefix: Uint8Array = NO_PREFIX): () => void {
+    const item: Listener = { listener, prefix: Buffer.from(prefix) };
+    this.listeners = [...this.listeners, item];
+    return () => {
+      this.listeners = this.listeners.filter((other) => other !== item);
+    };
+  }
+
+  private tellPut(): void {
+    const entry = this.state.entryOf(this.state.entry);
+    this.tell(entry.key, { type: 'put', entry });
+  }
+
+  private tellGone(type: 'delete' | 'expire', key: Buffer, offset: Offset): void {
+    this.tell(key, { type, key, offset });
+  }
+
+  private tell(key: Buffer, change: ViewChange): void {
+    for (const item of this.listeners) {
+      if (!startsWith(key, item.prefix)) continue;
+      try {
+        item.listener(change);
+      } catch (error) {
+        this.listeners = this.listeners.filter((other) => other !== item);
+        this.listenerError ??= error;
+      }
+    }
+  }
+
+  /* ---- memory ---- */
+
+  /** Moves living bytes out of chunks that are partly dead until about this many were freed. Returns the bytes freed. */
+  reclaim(budgetBytes: number): number {
+    let freed = 0;
+    for (let looked = 0; looked < this.state.slots.length && freed < budgetBytes;) {
+      const bytes = this.state.slots[this.reclaimSlot]?.reclaim() ?? 0;
+      freed += bytes;
+      if (bytes > 0) continue;
+      this.reclaimSlot = (this.reclaimSlot + 1) % this.state.slots.length;
+      looked++;
+    }
+    return freed;
+  }
+
+  /** A view that is only ever written to keeps its garbage in bounds by itself: as much is reclaimed as was written. */
+  private reclaimOwnGarbage(): void {
+    const budget = this.bytesSinceReclaim * 2;
+    this.bytesSinceReclaim = 0;
+    let dead = 0;
+    let live = 0;
+    for (const slot of this.state.slots) {
+      if (!slot) continue;
+      dead += slot.deadBytes;
+      live += slot.liveBytes;
+    }
+    if (dead > live / 2 + DEAD_BYTES_ALLOWED) this.reclaim(budget);
+  }
+}
+
+const NO_PREFIX = Buffer.alloc(0);
+
+const hex32 = (value: number): string => (value >>> 0).toString(16).padStart(8, '0');
+
+const startsWith = (key: Uint8Array, prefix: Uint8Array): boolean => {
+  if (key.length < prefix.length) return false;
+  for (let i = 0; i < prefix.length; i++) if (key[i] !== prefix[i]) return false;
+  return true;
+};
+
+const refused = (code: string, message: string, entryOffset: Offset = asOffset(0)): ApplyResult => ({
+  ok: false,
+  code,
+  message,
+  value: '',
+  entryOffset,
+});

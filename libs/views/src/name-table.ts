@@ -1,0 +1,53 @@
+import { TidelineError } from '#kernel';
+
+/**
+ * Names that many entries share – content types, data types – by number, 0 …, in order of first use. Bounded: a name that is too
+ * long or comes too late is stored in the entry itself. Only grows; filled from the log alone and kept in snapshots.
+ */
+export const NAMES_MAX = 1024;
+export const NAME_BYTES_MAX = 128;
+
+export class NameTable {
+  readonly names: string[] = [];
+  private readonly bytes: Buffer[] = [];
+  private readonly numbers = new Map<string, number>();
+  private last = -1;
+
+  /** Number of the name at `start` … `end`; −1: it must be stored in place. */
+  intern(bytes: Buffer, start: number, end: number): number {
+    if (this.last >= 0) {
+      const known = this.bytes[this.last];
+      if (known.length === end - start) {
+        let i = 0;
+        while (i < known.length && known[i] === bytes[start + i]) i++;
+        if (i === known.length) return this.last;
+      }
+    }
+    if (end - start > NAME_BYTES_MAX) return -1;
+    // Bytes that are no UTF-8 would not come back from a string as they were.
+    const name = bytes.toString('utf8', start, end);
+    const number = this.numbers.get(name) ?? (Buffer.byteLength(name) === end - start ? this.add(name) : -1);
+    if (number >= 0) this.last = number;
+    return number;
+  }
+
+  numberOf(name: string): number {
+    return this.numbers.get(name) ?? this.add(name);
+  }
+
+  private add(name: string): number {
+    if (this.names.length >= NAMES_MAX) return -1;
+    const number = this.names.length;
+    this.names.push(name);
+    this.bytes.push(Buffer.from(name));
+    this.numbers.set(name, number);
+    return number;
+  }
+
+  /** @throws TidelineError `malformed-frame` */
+  load(names: readonly string[]): void {
+    for (const name of names) {
+      if (this.add(name) < 0) throw new TidelineError('malformed-frame', `more than ${NAMES_MAX} names`);
+    }
+  }
+}

@@ -1,0 +1,91 @@
+import { TidelineError, asOffset, type Offset } from '#kernel';
+import type { ApplyResult } from './view-query.js';
+
+export const RESULTS_MAX = 65_536;
+const CAPACITY_MIN = 64;
+
+const OK = { ok: true, code: '', message: '', value: '' } as const;
+
+/** A result and the offsets it is about; more than one for the unreadable rest of a batch. */
+export interface KeptResult {
+  readonly firstOffset: Offset;
+  readonly lastOffset: Offset;
+  readonly result: ApplyResult;
+}
+
+/**
+ * The last results of commands, by offset. A record without an op has the result *ok, entryOffset = its own offset*, which needs no
+ * storing; so what is not here and not older than the oldest one evicted was such a record.
+ */
+export class ResultRing {
+  /** Results for offsets up to here may have been evicted. */
+  evictedThrough: Offset = asOffset(0);
+  private ring: KeptResult[] = [];
+  private start = 0;
+  private size = 0;
+
+  constructor(private readonly resultsMax: number) {}
+
+  get length(): number {
+    return this.size;
+  }
+
+  /** Offsets rise from call to call. */
+  add(firstOffset: Offset, lastOffset: Offset, result: ApplyResult): void {
+    if (this.size === this.resultsMax) {
+      this.evictedThrough = this.ring[this.start].lastOffset;
+      this.start = (this.start + 1) % this.ring.length;
+      this.size--;
+    }
+    if (this.size === this.ring.length) this.grow();
+    this.ring[(this.start + this.size++) % this.ring.length] = { firstOffset, lastOffset, result };
+  }
+
+  private grow(): void {
+    const kept = this.list();
+    kept.length = Math.min(this.resultsMax, Math.max(CAPACITY_MIN, kept.length * 2));
+    this.ring = kept;
+    this.start = 0;
+  }
+
+  /** Oldest first. */
+  list(): KeptResult[] {
+    return [
+      ...this.ring.slice(this.start, this.start + this.size),
+      ...this.ring.slice(0, Math.max(0, this.start + this.size - this.ring.length)),
+    ];
+  }
+
+  /** @throws TidelineError `result-evicted` */
+  range(firstOffset: Offset, lastOffset: Offset): ApplyResult[] {
+    if (firstOffset <= this.evictedThrough) {
+      throw new TidelineError('result-evicted', `results are kept from offset ${this.evictedThrough + 1} on`, {
+        details: { firstOffset, evictedThrough: this.evictedThrough },
+      });
+    }
+    const results: ApplyResult[] = [];
+    let at = this.firstEndingAt(firstOffset);
+    for (let offset = firstOffset; offset <= lastOffset; offset = asOffset(offset + 1)) {
+      while (at < this.size && this.at(at).lastOffset < offset) at++;
+      const kept = at < this.size ? this.at(at) : undefined;
+      results.push(kept && kept.firstOffset <= offset ? kept.result : { ...OK, entryOffset: offset });
+    }
+    return results;
+  }
+
+  private at(position: number): KeptResult {
+    return this.ring[(this.start + position) % this.ring.length];
+  }
+
+  /** Position of the first result whose last offset is not below `offset`. */
+  private firstEndingAt(offset: Offset): number {
+    let low = 0;
+    let high = this.size;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.at(middle).lastOffset < offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}

@@ -1,0 +1,451 @@
+import { assert, hashKey } from '#kernel';
+import { ExpiryHeap } from './expiry-heap.js';
+import { StoredEntry, copyBytes, digestLaneA, digestLaneB, ENTRY_ALIGNMENT, type EntryDraft } from './stored-entry.js';
+
+/**
+ * The entries of one slot: an append-only arena and an open-addressing index over it, all outside the V8 heap.
+ *
+ *     index     bucket b = two u32: [2b] key hash, [2b + 1] location (0 = empty); linear probing, home = (hash >>> 8) mod buckets,
+ *               removal shifts the followers back, so there are no tombstones
+ *     location  chunk number (14 bits, from 1) · start / 4 within the chunk (18 bits)
+ *     chunk     stored entries one after the other (stored-entry.ts); its written part never changes
+ *
+ * An overwritten or removed entry leaves dead bytes. A chunk of nothing but dead bytes is dropped at once; `reclaim` moves the living out
+ * of a chunk that is partly dead. A dropped chunk is never written again, so a view into it stays good for whoever holds it, and
+ * a snapshot is a copied index and a list of chunks (`freeze`), copied only when the slot is about to change.
+ */
+const CHUNK_BYTES_MIN = 512;
+export const CHUNK_BYTES_MAX = 256 * 1024;
+/** An entry larger than this gets a chunk of its own. */
+const SHARED_ENTRY_BYTES_MAX = 32 * 1024;
+const CHUNKS_MAX = 2 ** 14;
+const POSITION_BITS = 18;
+const POSITION_MASK = 2 ** POSITION_BITS - 1;
+const BUCKETS_MIN = 4;
+/** Entries per bucket, in 32nds, above which the index doubles. */
+const LOAD_MAX_32NDS = 26;
+/** The index halves when it has this many buckets an entry. */
+const SHRINK_BELOW = 8;
+/** Largest number of buckets: the hash has 24 bits left beyond the slot's. */
+const BUCKETS_MAX = 2 ** 24;
+
+const NO_CHUNK = Buffer.alloc(0);
+
+export class Slot {
+  count = 0;
+  /** Bytes of entries in the index. */
+  liveBytes = 0;
+  /** Bytes of entries that are not any more. */
+  deadBytes = 0;
+  /** What the chunks take. */
+  chunkBytes = 0;
+  /** Entries with an expiry. */
+  expiring = 0;
+  /**
+   * Digest: sum over the entries that were put and neither overwritten nor deleted *while alive*. An expired entry stays in the sum for
+   * good, so it does not matter when, or whether, a host has removed it.
+   */
+  digestA = 0;
+  digestB = 0;
+  /** The part of the digest whose entries are gone from memory: digest = removed + sum over what the index holds. */
+  removedA = 0;
+  removedB = 0;
+  readonly expiries = new ExpiryHeap();
+
+  private buckets = BUCKETS_MIN;
+  private index = new Uint32Array(2 * BUCKETS_MIN);
+  private readonly chunks: Buffer[] = [NO_CHUNK];
+  private readonly chunkUsed: number[] = [0];
+  private readonly chunkDead: number[] = [0];
+  private readonly freeNumbers: number[] = [];
+  /** Number of the chunk that is being filled; 0: none yet. */
+  private head = 0;
+  /** Snapshots that have not copied this slot yet. */
+  private uncaptured: FrozenSlot[] = [];
+
+  constructor(
+    readonly number: number,
+    /** Scratch shared by the slots of a view: the entry `locate` found. */
+    private readonly entry: StoredEntry,
+  ) {}
+
+  get bytes(): number {
+    return this.chunkBytes + this.index.byteLength + this.expiries.bytes;
+  }
+
+  /** Bucket of the key, −1 if it is not there. Leaves `entry` alone. */
+  find(hash: number, bytes: Uint8Array, start: number, end: number): number {
+    const { index } = this;
+    const mask = this.buckets - 1;
+    const length = end - start;
+    for (let bucket = (hash >>> 8) & mask; ; bucket = (bucket + 1) & mask) {
+      const location = index[2 * bucket + 1];
+      if (location === 0) return -1;
+      if (index[2 * bucket] === hash) {
+        const chunk = this.chunks[location >>> POSITION_BITS];
+        let at = (location & POSITION_MASK) * ENTRY_ALIGNMENT + 1;
+        let keyLength = chunk[at++];
+        if (keyLength > 0x7f) {
+          keyLength &= 0x7f;
+          for (let shift = 7; ; shift += 7) {
+            const byte = chunk[at++];
+            keyLength |= (byte & 0x7f) << shift;
+            if (byte < 0x80) break;
+          }
+        }
+        if (keyLength === length) {
+          let i = 0;
+          while (i < length && chunk[at + i] === bytes[start + i]) i++;
+          if (i === length) return bucket;
+        }
+      }
+    }
+  }
+
+  /** Puts the fields of the bucket's entry into the view's scratch. */
+  load(bucket: number): StoredEntry {
+    const location = this.index[2 * bucket + 1];
+    return this.entry.read(this.chunks[location >>> POSITION_BITS], (location & POSITION_MASK) * ENTRY_ALIGNMENT);
+  }
+
+  /** Stores the draft under its key. `bucket` as `find` gave it. An old entry that is dead at the draft's log time was expired. */
+  put(bucket: number, draft: EntryDraft): void {
+    if (this.uncaptured.length > 0) this.captureAll();
+    const size = draft.storedBytes;
+    let to = bucket;
+    if (to >= 0) {
+      const old = this.load(to);
+      this.leave(draft.hash, old, old.expiresAt > draft.logTime);
+      this.drop(this.index[2 * to + 1], old.end - old.start);
+      // A heap item for the same time already stands.
+      if (draft.expiresAt >= 0 && draft.expiresAt !== old.expiresAt) this.expiries.push(draft.expiresAt, draft.hash);
+    } else {
+      to = this.insertBucket(draft.hash);
+      this.count++;
+      if (draft.expiresAt >= 0) this.expiries.push(draft.expiresAt, draft.hash);
+    }
+    const location = this.allocate(size);
+    const chunk = this.chunks[location >>> POSITION_BITS];
+    const start = (location & POSITION_MASK) * ENTRY_ALIGNMENT;
+    draft.writeTo(chunk, start);
+    this.index[2 * to] = draft.hash;
+    this.index[2 * to + 1] = location;
+    this.liveBytes += size;
+    if (draft.expiresAt >= 0) this.expiring++;
+    this.enter(draft.hash, this.entry.read(chunk, start));
+    if (this.expiries.size > 2 * this.expiring + (this.count >>> 3) + 64) this.rebuildExpiries();
+  }
+
+  /** Takes the entry out. `alive`: it was not expired, so it leaves the digest too. */
+  remove(bucket: number, alive: boolean): void {
+    if (this.uncaptured.length > 0) this.captureAll();
+    const old = this.load(bucket);
+    this.leave(this.index[2 * bucket], old, alive);
+    this.drop(this.index[2 * bucket + 1], old.end - old.start);
+    this.vacate(bucket);
+    this.count--;
+    if (this.count === 0) this.expiries.clear();
+    if (this.count * SHRINK_BELOW < this.buckets && this.buckets > BUCKETS_MIN) this.resize(this.buckets / 2);
+  }
+
+  /** Bucket of an entry with this hash that expires at or before `until`, −1 if there is none. */
+  findExpired(hash: number, until: number): number {
+    const { index } = this;
+    const mask = this.buckets - 1;
+    for (let bucket = (hash >>> 8) & mask; index[2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
+      if (index[2 * bucket] === hash && this.load(bucket).expiresAt <= until) return bucket;
+    }
+    return -1;
+  }
+
+  /** Calls `visit(hash)` with the entry in the scratch, for all entries from bucket `from` on; stops after `max` buckets. Returns where to go on, −1 at the end. */
+  walk(from: number, max: number, visit: (hash: number, entry: StoredEntry) => void): number {
+    const end = Math.min(this.buckets, from + max);
+    for (let bucket = from; bucket < end; bucket++) {
+      if (this.index[2 * bucket + 1] !== 0) visit(this.index[2 * bucket], this.load(bucket));
+    }
+    return end === this.buckets ? -1 : end;
+  }
+
+  /**
+   * Moves the living out of the one chunk with the most dead bytes, if at least a quarter of it is dead.
+   * Returns the bytes freed; the work is bounded by CHUNK_BYTES_MAX.
+   */
+  reclaim(): number {
+    if (this.deadBytes === 0) return 0;
+    let victim = 0;
+    for (let n = 1; n < this.chunks.length; n++) {
+      if (n !== this.head && this.chunkDead[n] > this.chunkDead[victim]) victim = n;
+    }
+    if (victim === 0 || this.chunkDead[victim] * 4 < this.chunkUsed[victim]) return this.retireHead();
+    if (this.uncaptured.length > 0) this.captureAll();
+    const chunk = this.chunks[victim];
+    const used = this.chunkUsed[victim];
+    const freed = this.chunkDead[victim];
+    const { entry } = this;
+    for (let at = 0; at < used; at = entry.end) {
+      entry.read(chunk, at);
+      const location = ((victim << POSITION_BITS) | (at / ENTRY_ALIGNMENT)) >>> 0;
+      const bucket = this.bucketAt(chunk, location);
+      if (bucket < 0) continue;
+      const size = entry.end - at;
+      const to = this.allocate(size);
+      copyBytes(this.chunks[to >>> POSITION_BITS], (to & POSITION_MASK) * ENTRY_ALIGNMENT, chunk, at, entry.end);
+      this.index[2 * bucket + 1] = to;
+    }
+    this.deadBytes -= freed;
+    this.release(victim);
+    return freed;
+  }
+
+  /** The slot as it is now, copied when it is about to change or when the snapshot gets there. */
+  freeze(): FrozenSlot {
+    const frozen = new FrozenSlot(this);
+    this.uncaptured.push(frozen);
+    return frozen;
+  }
+
+  /** For FrozenSlot. */
+  captureAll(): void {
+    const list = this.uncaptured;
+    this.uncaptured = [];
+    const index = this.index.slice();
+    const chunks = this.chunks.slice();
+    for (const frozen of list) frozen.take(index, chunks);
+  }
+
+  private release(number: number): void {
+    this.chunkBytes -= this.chunks[number].length;
+    this.chunks[number] = NO_CHUNK;
+    this.chunkUsed[number] = this.chunkDead[number] = 0;
+    this.freeNumbers.push(number);
+    if (number === this.head) this.head = 0;
+  }
+
+  forget(frozen: FrozenSlot): void {
+    this.uncaptured = this.uncaptured.filter((other) => other !== frozen);
+  }
+
+  /* ---- loading a snapshot ---- */
+
+  /** Makes room for this many entries at once, so that loading does not double the index again and again. */
+  reserve(entries: number): void {
+    let buckets = this.buckets;
+    while (entries * 32 > buckets * LOAD_MAX_32NDS) buckets *= 2;
+    if (buckets !== this.buckets) this.resize(buckets);
+  }
+
+  /** A chunk full of checked entries, taken over as it is. */
+  adopt(chunk: Buffer): number {
+    const number = this.numberChunk(chunk);
+    this.chunkUsed[number] = chunk.length;
+    return number;
+  }
+
+  /** The entry in `entry` lies in the adopted chunk. False: its key is there already. */
+  adoptEntry(number: number, hash: number, entry: StoredEntry): boolean {
+    const { start, end, expiresAt, chunk, keyStart, keyEnd } = entry;
+    if (this.find(hash, chunk, keyStart, keyEnd) >= 0) return false;
+    const bucket = this.insertBucket(hash);
+    this.index[2 * bucket] = hash;
+    this.index[2 * bucket + 1] = ((number << POSITION_BITS) | (start / ENTRY_ALIGNMENT)) >>> 0;
+    this.count++;
+    this.liveBytes += end - start;
+    if (expiresAt !== Infinity) {
+      this.expiring++;
+      this.expiries.push(expiresAt, hash);
+    }
+    this.enter(hash, entry);
+    return true;
+  }
+
+  /* ---- within ---- */
+
+  private enter(hash: number, entry: StoredEntry): void {
+    const a = digestLaneA(hash, entry);
+    this.digestA = (this.digestA + a) | 0;
+    this.digestB = (this.digestB + digestLaneB(hash, entry, a)) | 0;
+  }
+
+  private leave(hash: number, entry: StoredEntry, alive: boolean): void {
+    const a = digestLaneA(hash, entry);
+    const b = digestLaneB(hash, entry, a);
+    if (alive) {
+      this.digestA = (this.digestA - a) | 0;
+      this.digestB = (this.digestB - b) | 0;
+    } else {
+      this.removedA = (this.removedA + a) | 0;
+      this.removedB = (this.removedB + b) | 0;
+    }
+    if (entry.expiresAt !== Infinity) this.expiring--;
+  }
+
+  private drop(location: number, size: number): void {
+    const number = location >>> POSITION_BITS;
+    this.liveBytes -= size;
+    this.deadBytes += size;
+    const dead = (this.chunkDead[number] += size);
+    if (dead === this.chunkUsed[number] && number !== this.head) {
+      this.deadBytes -= dead;
+      this.release(number);
+    }
+  }
+
+  /** Closes a head chunk that is mostly dead, so that the next round can reclaim it. */
+  private retireHead(): number {
+    const { head } = this;
+    if (head === 0 || this.chunkDead[head] * 2 < this.chunkUsed[head]) return 0;
+    this.head = 0;
+    if (this.chunkDead[head] < this.chunkUsed[head]) return 0;
+    const freed = this.chunkDead[head];
+    this.deadBytes -= freed;
+    this.release(head);
+    return freed;
+  }
+
+  private bucketAt(chunk: Buffer, location: number): number {
+    const { entry, index } = this;
+    const mask = this.buckets - 1;
+    // The hash is in the index, but to find it there one needs it.
+    const hash = hashKey(chunk, entry.keyStart, entry.keyEnd);
+    for (let bucket = (hash >>> 8) & mask; index[2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
+      if (index[2 * bucket + 1] === location) return bucket;
+    }
+    return -1;
+  }
+
+  private allocate(size: number): number {
+    if (size > SHARED_ENTRY_BYTES_MAX) {
+      const number = this.numberChunk(Buffer.allocUnsafeSlow(size));
+      this.chunkUsed[number] = size;
+      return (number << POSITION_BITS) >>> 0;
+    }
+    let { head } = this;
+    if (head === 0 || this.chunkUsed[head] + size > this.chunks[head].length) {
+      head = this.nextHead(size);
+    }
+    const start = this.chunkUsed[head];
+    this.chunkUsed[head] = start + size;
+    return ((head << POSITION_BITS) | (start / ENTRY_ALIGNMENT)) >>> 0;
+  }
+
+  private nextHead(size: number): number {
+    const full = this.head;
+    let bytes = CHUNK_BYTES_MIN;
+    // An eighth of what there is: little is wasted in a small slot, few chunks make up a large one.
+    while (bytes < CHUNK_BYTES_MAX && (bytes * 8 < this.liveBytes || bytes < size)) bytes *= 2;
+    this.head = this.numberChunk(Buffer.allocUnsafeSlow(bytes));
+    if (full !== 0 && this.chunkDead[full] === this.chunkUsed[full]) {
+      this.deadBytes -= this.chunkDead[full];
+      this.release(full);
+    }
+    return this.head;
+  }
+
+  private numberChunk(chunk: Buffer): number {
+    const number = this.freeNumbers.pop() ?? this.chunks.length;
+    assert(number < CHUNKS_MAX, 'a slot has too many chunks');
+    this.chunks[number] = chunk;
+    this.chunkUsed[number] = this.chunkDead[number] = 0;
+    this.chunkBytes += chunk.length;
+    return number;
+  }
+
+  private insertBucket(hash: number): number {
+    if ((this.count + 1) * 32 > this.buckets * LOAD_MAX_32NDS) this.resize(this.buckets * 2);
+    const { index } = this;
+    const mask = this.buckets - 1;
+    let bucket = (hash >>> 8) & mask;
+    while (index[2 * bucket + 1] !== 0) bucket = (bucket + 1) & mask;
+    return bucket;
+  }
+
+  private resize(buckets: number): void {
+    assert(buckets <= BUCKETS_MAX, 'a slot has too many entries');
+    const { index } = this;
+    const grown = new Uint32Array(2 * buckets);
+    const mask = buckets - 1;
+    for (let at = 0; at < index.length; at += 2) {
+      if (index[at + 1] === 0) continue;
+      let bucket = (index[at] >>> 8) & mask;
+      while (grown[2 * bucket + 1] !== 0) bucket = (bucket + 1) & mask;
+      grown[2 * bucket] = index[at];
+      grown[2 * bucket + 1] = index[at + 1];
+    }
+    this.index = grown;
+    this.buckets = buckets;
+  }
+
+  private vacate(bucket: number): void {
+    const { index } = this;
+    const mask = this.buckets - 1;
+    let hole = bucket;
+    for (let next = (hole + 1) & mask; index[2 * next + 1] !== 0; next = (next + 1) & mask) {
+      const home = (index[2 * next] >>> 8) & mask;
+      // A follower may move into the hole unless its home lies after the hole.
+      if (((next - home) & mask) < ((next - hole) & mask)) continue;
+      index[2 * hole] = index[2 * next];
+      index[2 * hole + 1] = index[2 * next + 1];
+      hole = next;
+    }
+    index[2 * hole] = index[2 * hole + 1] = 0;
+  }
+
+  private rebuildExpiries(): void {
+    this.expiries.clear();
+    for (let bucket = 0; bucket < this.buckets; bucket++) {
+      if (this.index[2 * bucket + 1] === 0) continue;
+      const { expiresAt } = this.load(bucket);
+      if (expiresAt !== Infinity) this.expiries.push(expiresAt, this.index[2 * bucket]);
+    }
+  }
+}
+
+/** A slot as it was when it was frozen. */
+export class FrozenSlot {
+  readonly number: number;
+  readonly count: number;
+  readonly digestA: number;
+  readonly digestB: number;
+  readonly removedA: number;
+  readonly removedB: number;
+  private index: Uint32Array | null = null;
+  private chunks: readonly Buffer[] = [];
+  private bucket = 0;
+
+  constructor(private readonly slot: Slot) {
+    this.number = slot.number;
+    this.count = slot.count;
+    this.digestA = slot.digestA;
+    this.digestB = slot.digestB;
+    this.removedA = slot.removedA;
+    this.removedB = slot.removedB;
+  }
+
+  take(index: Uint32Array, chunks: readonly Buffer[]): void {
+    this.index = index;
+    this.chunks = chunks;
+  }
+
+  /** The entry after the last one, in `entry`; false at the end. */
+  next(entry: StoredEntry): boolean {
+    if (this.index === null) this.slot.captureAll();
+    const index = this.index!;
+    while (2 * this.bucket < index.length) {
+      const location = index[2 * this.bucket++ + 1];
+      if (location === 0) continue;
+      entry.read(this.chunks[location >>> POSITION_BITS], (location & POSITION_MASK) * ENTRY_ALIGNMENT);
+      return true;
+    }
+    return false;
+  }
+
+  /** Nobody reads it any more. */
+  release(): void {
+    this.slot.forget(this);
+    this.index = EMPTY_INDEX;
+    this.chunks = [];
+  }
+}
+
+const EMPTY_INDEX = new Uint32Array(0);

@@ -1,0 +1,262 @@
+import { hashKey, readU64 } from '#kernel';
+
+/**
+ * An entry as it lies in an arena chunk and in a snapshot. Little endian, starts at a multiple of 4.
+ *
+ *     u8      flags          1 expires · 2 content type by number · 4 content type in place · 8 data type · 16 computed
+ *     varint  key length     then the key
+ *     u64     offset
+ *     u64     log time
+ *     u64     expires at                          if 1
+ *     u16     number of the content type          if 2
+ *     varint  length, content type (UTF-8)        if 4
+ *     u16     number of the data type             if 8
+ *     varint  value length   then the value
+ *     0–3     bytes of padding
+ *
+ * Numbers of content and data types refer to the view's name table (name-table.ts). *Computed* marks a value that a command made
+ * rather than copied from its record.
+ */
+export const EntryFlag = { Expires: 1, ContentTypeNumber: 2, ContentTypeInline: 4, DataType: 8, Computed: 16 } as const;
+const FLAGS_KNOWN = 31;
+
+export const ENTRY_ALIGNMENT = 4;
+/** flags, key length, offset, log time, value length; padded. */
+export const STORED_ENTRY_BYTES_MIN = 20;
+
+/** What is to be stored. One per view, reused: nothing is made per record. */
+export class EntryDraft {
+  hash = 0;
+  /** Holds the key and an inline content type. */
+  bytes: Uint8Array = EMPTY;
+  keyStart = 0;
+  keyEnd = 0;
+  valueBytes: Uint8Array = EMPTY;
+  valueStart = 0;
+  valueEnd = 0;
+  offset = 0;
+  logTime = 0;
+  /** −1: never. */
+  expiresAt = -1;
+  /** −1: none, or in place. */
+  contentType = -1;
+  /** −1: none, or by number. */
+  typeStart = -1;
+  typeEnd = -1;
+  /** −1: plain value. */
+  dataType = -1;
+  computed = false;
+
+  get storedBytes(): number {
+    const keyLength = this.keyEnd - this.keyStart;
+    const valueLength = this.valueEnd - this.valueStart;
+    let size = 17 + lengthSize(keyLength) + keyLength + lengthSize(valueLength) + valueLength;
+    if (this.expiresAt >= 0) size += 8;
+    if (this.contentType >= 0) size += 2;
+    if (this.typeStart >= 0) size += lengthSize(this.typeEnd - this.typeStart) + this.typeEnd - this.typeStart;
+    if (this.dataType >= 0) size += 2;
+    return (size + 3) & ~3;
+  }
+
+  /** Writes `storedBytes` bytes. */
+  writeTo(chunk: Uint8Array, start: number): void {
+    let at = start;
+    chunk[at++] =
+      (this.expiresAt >= 0 ? EntryFlag.Expires : 0) |
+      (this.contentType >= 0 ? EntryFlag.ContentTypeNumber : 0) |
+      (this.typeStart >= 0 ? EntryFlag.ContentTypeInline : 0) |
+      (this.dataType >= 0 ? EntryFlag.DataType : 0) |
+      (this.computed ? EntryFlag.Computed : 0);
+    at = writeLength(chunk, at, this.keyEnd - this.keyStart);
+    at = copyBytes(chunk, at, this.bytes, this.keyStart, this.keyEnd);
+    at = writeNumber(chunk, at, this.offset);
+    at = writeNumber(chunk, at, this.logTime);
+    if (this.expiresAt >= 0) at = writeNumber(chunk, at, this.expiresAt);
+    if (this.contentType >= 0) {
+      chunk[at++] = this.contentType;
+      chunk[at++] = this.contentType >>> 8;
+    }
+    if (this.typeStart >= 0) {
+      at = writeLength(chunk, at, this.typeEnd - this.typeStart);
+      at = copyBytes(chunk, at, this.bytes, this.typeStart, this.typeEnd);
+    }
+    if (this.dataType >= 0) {
+      chunk[at++] = this.dataType;
+      chunk[at++] = this.dataType >>> 8;
+    }
+    at = writeLength(chunk, at, this.valueEnd - this.valueStart);
+    at = copyBytes(chunk, at, this.valueBytes, this.valueStart, this.valueEnd);
+    while ((at & 3) !== 0) chunk[at++] = 0;
+  }
+}
+
+/** Where the fields of a stored entry are. Reused like a cursor. */
+export class StoredEntry {
+  chunk: Buffer = EMPTY;
+  start = 0;
+  /** Padding included. */
+  end = 0;
+  flags = 0;
+  keyStart = 0;
+  keyEnd = 0;
+  offset = 0;
+  logTime = 0;
+  /** Infinity: never. */
+  expiresAt = Infinity;
+  contentType = -1;
+  typeStart = -1;
+  typeEnd = -1;
+  dataType = -1;
+  valueStart = 0;
+  valueEnd = 0;
+
+  /** The entry at `start`, which this process wrote or has checked. */
+  read(chunk: Buffer, start: number): this {
+    this.chunk = chunk;
+    this.start = start;
+    const flags = chunk[start];
+    this.flags = flags;
+    const keyLength = this.readLength(start + 1);
+    this.keyStart = this.position;
+    let at = this.keyStart + keyLength;
+    this.keyEnd = at;
+    this.offset = readU64(chunk, at);
+    this.logTime = readU64(chunk, at + 8);
+    at += 16;
+    this.expiresAt = Infinity;
+    this.contentType = this.typeStart = this.typeEnd = this.dataType = -1;
+    if (flags !== 0) {
+      if (flags & EntryFlag.Expires) {
+        this.expiresAt = readU64(chunk, at);
+        at += 8;
+      }
+      if (flags & EntryFlag.ContentTypeNumber) {
+        this.contentType = chunk[at] | (chunk[at + 1] << 8);
+        at += 2;
+      }
+      if (flags & EntryFlag.ContentTypeInline) {
+        const length = this.readLength(at);
+        this.typeStart = this.position;
+        at = this.position + length;
+        this.typeEnd = at;
+      }
+      if (flags & EntryFlag.DataType) {
+        this.dataType = chunk[at] | (chunk[at + 1] << 8);
+        at += 2;
+      }
+    }
+    const valueLength = this.readLength(at);
+    this.valueStart = this.position;
+    at = this.position + valueLength;
+    this.valueEnd = at;
+    this.end = (at + 3) & ~3;
+    return this;
+  }
+
+  /** As `read`, for bytes from outside that end at `end`; false when no entry fits there. */
+  readChecked(chunk: Buffer, start: number, end: number): boolean {
+    // Reads beyond a buffer give undefined, and so zeros; lengths are checked before they are used, at the latest by `end`.
+    if (end - start < STORED_ENTRY_BYTES_MIN || (chunk[start] & ~FLAGS_KNOWN) !== 0) return false;
+    this.read(chunk, start);
+    return (
+      this.end <= end &&
+      this.keyEnd <= end &&
+      this.valueStart <= end &&
+      Number.isSafeInteger(this.offset) &&
+      Number.isSafeInteger(this.logTime) &&
+      (this.expiresAt === Infinity || Number.isSafeInteger(this.expiresAt))
+    );
+  }
+
+  get key(): Buffer {
+    return this.chunk.subarray(this.keyStart, this.keyEnd);
+  }
+
+  get value(): Buffer {
+    return this.chunk.subarray(this.valueStart, this.valueEnd);
+  }
+
+  private position = 0;
+
+  private readLength(start: number): number {
+    const { chunk } = this;
+    const byte = chunk[start];
+    if (byte < 0x80) {
+      this.position = start + 1;
+      return byte;
+    }
+    let at = start + 1;
+    let value = byte & 0x7f;
+    for (let shift = 7; shift < 28; shift += 7) {
+      const next = chunk[at++];
+      value |= (next & 0x7f) << shift;
+      if (next < 0x80) break;
+    }
+    this.position = at;
+    return value;
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+/** Below this a loop beats the call into the runtime. */
+const LOOP_COPY_BYTES_MAX = 48;
+
+const lengthSize = (length: number): number => (length < 0x80 ? 1 : length < 0x4000 ? 2 : length < 0x200000 ? 3 : 4);
+
+const writeLength = (chunk: Uint8Array, start: number, length: number): number => {
+  let at = start;
+  let rest = length;
+  while (rest > 0x7f) {
+    chunk[at++] = (rest & 0x7f) | 0x80;
+    rest >>>= 7;
+  }
+  chunk[at++] = rest;
+  return at;
+};
+
+const writeNumber = (chunk: Uint8Array, at: number, value: number): number => {
+  const low = value >>> 0;
+  const high = (value - low) / 0x1_0000_0000;
+  chunk[at] = low;
+  chunk[at + 1] = low >>> 8;
+  chunk[at + 2] = low >>> 16;
+  chunk[at + 3] = low >>> 24;
+  chunk[at + 4] = high;
+  chunk[at + 5] = high >>> 8;
+  chunk[at + 6] = high >>> 16;
+  chunk[at + 7] = high >>> 24;
+  return at + 8;
+};
+
+export const copyBytes = (to: Uint8Array, at: number, from: Uint8Array, start: number, end: number): number => {
+  const length = end - start;
+  if (length > LOOP_COPY_BYTES_MAX) to.set(from.subarray(start, end), at);
+  else for (let i = 0; i < length; i++) to[at + i] = from[start + i];
+  return at + length;
+};
+
+/**
+ * What an entry adds to its slot's digest, in two lanes of 32 bits. An entry copied from the log is named by its key and offset: the
+ * log is checksummed and the same everywhere. A computed value is hashed too, since computing it is what could differ.
+ */
+export const digestLaneA = (hash: number, entry: StoredEntry): number => {
+  const { offset, expiresAt } = entry;
+  let h = Math.imul(hash ^ Math.imul(offset | 0, 0x9e3779b1), 0x85ebca6b);
+  h ^= Math.imul((offset / 0x1_0000_0000) | 0, 0x27d4eb2f) ^ Math.imul(entry.valueEnd - entry.valueStart, 0xc2b2ae35);
+  if (expiresAt !== Infinity) h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d) ^ (expiresAt | 0) ^ (expiresAt / 0x1_0000_0000);
+  if (entry.flags & EntryFlag.Computed) {
+    h = Math.imul(h ^ (h >>> 13), 0x297a2d39) ^ hashKey(entry.chunk, entry.valueStart, entry.valueEnd);
+  }
+  return finish(h);
+};
+
+export const digestLaneB = (hash: number, entry: StoredEntry, laneA: number): number =>
+  finish(Math.imul(hash, 0x165667b1) + Math.imul(entry.offset | 0, 0x7feb352d) + Math.imul(laneA, 0x846ca68b));
+
+const finish = (value: number): number => {
+  let h = value ^ (value >>> 16);
+  h = Math.imul(h, 0x7feb352d);
+  h ^= h >>> 15;
+  h = Math.imul(h, 0x846ca68b);
+  return h ^ (h >>> 16);
+};

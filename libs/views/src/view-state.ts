@@ -1,0 +1,47 @@
+import { SLOTS, asLogTime, asOffset, type LogTime, type Offset } from '#kernel';
+import { NameTable } from './name-table.js';
+import { RESULTS_MAX, ResultRing } from './result-ring.js';
+import { Slot } from './slot.js';
+import { StoredEntry } from './stored-entry.js';
+import type { Entry } from './view-query.js';
+
+const NO_BYTES = Buffer.alloc(0);
+
+/** All there is to know about one partition of a map view: what a snapshot holds. */
+export class ViewState {
+  offset: Offset = asOffset(0);
+  logTime: LogTime = asLogTime(0);
+  malformedCount = 0;
+  readonly contentTypes = new NameTable();
+  readonly dataTypes = new NameTable();
+  readonly results: ResultRing;
+  readonly slots: (Slot | null)[] = Array.from({ length: SLOTS }, () => null);
+  /** Scratch: the entry a slot was last asked for. */
+  readonly entry = new StoredEntry();
+
+  constructor(resultsMax = RESULTS_MAX) {
+    this.results = new ResultRing(resultsMax);
+  }
+
+  slot(number: number): Slot {
+    return (this.slots[number] ??= new Slot(number, this.entry));
+  }
+
+  /** What is in the scratch, as an object. Its buffers are views of bytes that never change; nobody may write to them. */
+  entryOf(stored: StoredEntry, withValue = true): Entry {
+    const { contentType, typeStart, expiresAt } = stored;
+    return {
+      key: stored.key,
+      value: withValue ? stored.value : NO_BYTES,
+      contentType:
+        contentType >= 0
+          ? this.contentTypes.names[contentType]
+          : typeStart >= 0
+            ? stored.chunk.toString('utf8', typeStart, stored.typeEnd)
+            : null,
+      offset: asOffset(stored.offset),
+      logTime: asLogTime(stored.logTime),
+      expiresAt: expiresAt === Infinity ? null : asLogTime(expiresAt),
+    };
+  }
+}
