@@ -1,0 +1,198 @@
+import { TidelineError, asOffset } from '#kernel';
+import { toProblem } from '#platform';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { entityTag, matchesNoneOf, writeCondition } from '../entry-precondition.js';
+import type { GatewayServices } from '../gateway-services.js';
+import { bytesOfBase64, checkKey, entryToJson, isoTime, opOfJson } from '../record-json.js';
+import { WRITE_ACKS, checkIdempotencyKey, type EntryWrite, type WriteOptions } from '../write-path.js';
+import { JSON_CONTENT_TYPE, setDataHeaders } from './data-headers.js';
+import { CONSISTENCY_PARAMETERS, RequestParameters } from './request-parameters.js';
+
+const CONTENT_TYPE_BYTES_MAX = 256;
+const DEFAULT_CONTENT_TYPE = 'application/octet-stream';
+const HEADER_TEXT = /^[\t\x20-\x7e]+$/;
+const SCAN_LIMIT_DEFAULT = 100;
+
+interface EntryRoute {
+  Params: { view: string; key: string };
+  Querystring: Record<string, unknown>;
+}
+
+const KEY_ENCODINGS = ['utf8', 'base64url'] as const;
+const PUT_PARAMETERS = ['ttl', 'acks', 'keyEncoding'];
+const DELETE_PARAMETERS = ['acks', 'keyEncoding'];
+const COMMAND_PARAMETERS = ['keyEncoding'];
+const GET_PARAMETERS = [...CONSISTENCY_PARAMETERS, 'keyEncoding'];
+const SCAN_PARAMETERS = [...CONSISTENCY_PARAMETERS, 'prefix', 'limit', 'cursor', 'values', 'partition'];
+
+/** Keys are text in a path; other bytes come as `?keyEncoding=base64url`. */
+const keyOf = (services: GatewayServices, text: string, parameters: RequestParameters): Buffer => {
+  const encoding = parameters.choice('keyEncoding', KEY_ENCODINGS, 'utf8');
+  return checkKey(encoding === 'utf8' ? Buffer.from(text) : bytesOfBase64(text, 'key'), services.limits);
+};
+
+const headerOf = (request: FastifyRequest, name: string): string | undefined => {
+  const value = request.headers[name];
+  return Array.isArray(value) ? value[0] : value;
+};
+
+const writeOptions = (request: FastifyRequest, parameters: RequestParameters): WriteOptions => ({
+  acks: parameters.choice('acks', WRITE_ACKS, 'quorum'),
+  idempotencyKey: checkIdempotencyKey(headerOf(request, 'idempotency-key'), 'Idempotency-Key'),
+});
+
+const answerWrite = (reply: FastifyReply, write: EntryWrite): FastifyReply => {
+  // Acks none: nobody knows the offset.
+  if (write.offset === 0) return reply.code(202).type(JSON_CONTENT_TYPE).send(`{"partition":${write.partition}}`);
+  return setDataHeaders(reply, write)
+    .type(JSON_CONTENT_TYPE)
+    .send(`{"partition":${write.partition},"offset":${write.offset}}`);
+};
+
+const NO_BODY = Buffer.alloc(0);
+
+/**
+ * Entries of views: the hot routes, on Fastify itself. A value is bytes: its body is kept as it was sent, with its content type, and given back so.
+ */
+export const registerEntryRoutes = (fastify: FastifyInstance, services: GatewayServices): void => {
+  const { reads, writes, limits } = services;
+
+  fastify.removeAllContentTypeParsers();
+  fastify.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: limits.recordBytesMax }, (_request, body, done) => {
+    done(null, body);
+  });
+
+  fastify.put<EntryRoute>('/v1/views/:view/entries/:key', async (request, reply) => {
+    const parameters = new RequestParameters(request.query, PUT_PARAMETERS);
+    const contentType = headerOf(request, 'content-type') ?? null;
+    if (contentType !== null && contentType.length > CONTENT_TYPE_BYTES_MAX) {
+      throw new TidelineError('bad-request', `Content-Type has at most ${CONTENT_TYPE_BYTES_MAX} bytes`);
+    }
+    const write = await writes.put(
+      request.params.view,
+      keyOf(services, request.params.key, parameters),
+      {
+        value: (request.body as Buffer | undefined) ?? NO_BODY,
+        contentType,
+        ttlMs: parameters.ttlMs('ttl'),
+        condition: writeCondition(headerOf(request, 'if-match'), headerOf(request, 'if-none-match')),
+      },
+      writeOptions(request, parameters),
+    );
+    if (write.offset > 0) void reply.header('etag', entityTag(write.offset));
+    return answerWrite(reply, write);
+  });
+
+  fastify.delete<EntryRoute>('/v1/views/:view/entries/:key', async (request, reply) => {
+    const parameters = new RequestParameters(request.query, DELETE_PARAMETERS);
+    const write = await writes.delete(
+      request.params.view,
+      keyOf(services, request.params.key, parameters),
+      writeCondition(headerOf(request, 'if-match'), headerOf(request, 'if-none-match')),
+      writeOptions(request, parameters),
+    );
+    return answerWrite(reply, write);
+  });
+
+  // HEAD too: Fastify answers it with the same headers and no body.
+  fastify.get<EntryRoute>('/v1/views/:view/entries/:key', async (request, reply) => {
+    const parameters = new RequestParameters(request.query, GET_PARAMETERS);
+    const key = keyOf(services, request.params.key, parameters);
+    const read = await reads.get(request.params.view, key, parameters.consistency(), parameters.timeoutMs());
+    const { entry, position, term, node } = read;
+    setDataHeaders(reply, { offset: position.offset, term, node });
+    if (entry === null) {
+      const error = new TidelineError('unknown-entry', `view ${request.params.view} has no entry under that key`);
+      const problem = toProblem(error, { write: false });
+      return reply.code(problem.status).headers(problem.headers).send(JSON.stringify(problem.body));
+    }
+    void reply
+      .header('etag', entityTag(entry.offset))
+      .header('cache-control', 'no-cache')
+      .header('last-modified', new Date(Math.min(entry.logTime, 8.64e15)).toUTCString());
+    if (entry.expiresAt !== null) void reply.header('tideline-expires-at', isoTime(entry.expiresAt));
+    const ifNoneMatch = headerOf(request, 'if-none-match');
+    if (ifNoneMatch !== undefined && !matchesNoneOf(ifNoneMatch, entry.offset)) return reply.code(304).send();
+    const { contentType } = entry;
+    return (
+      reply
+        .type(contentType !== null && HEADER_TEXT.test(contentType) ? contentType : DEFAULT_CONTENT_TYPE)
+        // What users store is shown by no browser as a page of this origin.
+        .header('x-content-type-options', 'nosniff')
+        .header('content-security-policy', "default-src 'none'; sandbox")
+        .send(entry.value)
+    );
+  });
+
+  fastify.get<{ Params: { view: string }; Querystring: Record<string, unknown> }>(
+    '/v1/views/:view/entries',
+    async (request, reply) => {
+      const parameters = new RequestParameters(request.query, SCAN_PARAMETERS);
+      const values = parameters.flag('values', false);
+      const page = await reads.scan(
+        request.params.view,
+        {
+          prefix: Buffer.from(parameters.text('prefix') ?? ''),
+          after: afterCursor(parameters, limits.keyBytesMax),
+          limit: parameters.integer('limit', { min: 1, max: limits.scanEntriesMax }, SCAN_LIMIT_DEFAULT),
+          values,
+          partition: parameters.partition(),
+          bytesMax: limits.scanBytesMax,
+        },
+        parameters.consistency(),
+        parameters.timeoutMs(),
+      );
+      const entries = page.entries.map((entry) => entryToJson(entry, services.isJson, values));
+      const last = page.entries.at(-1);
+      const cursor = page.more && last ? JSON.stringify(last.key.toString('base64url')) : 'null';
+      const { foundations } = page;
+      setDataHeaders(reply, {
+        offset:
+          foundations.length === 1
+            ? foundations[0].position.offset
+            : foundations.map(({ partition, position }) => `${partition}:${position.offset}`).join(','),
+        term: foundations[0].term,
+        node: foundations[0].node,
+      });
+      return reply.type(JSON_CONTENT_TYPE).send(`{"entries":[${entries.join(',')}],"cursor":${cursor}}`);
+    },
+  );
+};
+
+/** The last key of the page before, so that it stays valid whatever is written meanwhile. */
+const afterCursor = (parameters: RequestParameters, keyBytesMax: number): Buffer | null => {
+  const cursor = parameters.text('cursor');
+  if (cursor === null || cursor === '') return null;
+  if (!/^[A-Za-z0-9_-]+$/.test(cursor) || cursor.length > keyBytesMax * 2) {
+    return parameters.refuse('cursor', 'is the cursor of an answer before');
+  }
+  return Buffer.from(cursor, 'base64url');
+};
+
+interface CommandBody {
+  readonly op?: unknown;
+  readonly args?: unknown;
+}
+
+/** Commands of data types: JSON in, JSON out. */
+export const registerCommandRoute = (fastify: FastifyInstance, services: GatewayServices): void => {
+  fastify.post<EntryRoute & { Body: CommandBody }>('/v1/views/:view/entries/:key/commands', async (request, reply) => {
+    const parameters = new RequestParameters(request.query, COMMAND_PARAMETERS);
+    const key = keyOf(services, request.params.key, parameters);
+    const body = new RequestParameters(objectBody(request.body), ['op', 'args']);
+    const op = opOfJson(body.text('op'), request.body.args, 'op');
+    const idempotencyKey = checkIdempotencyKey(headerOf(request, 'idempotency-key'), 'Idempotency-Key');
+    const write = await services.writes.command(request.params.view, key, op, idempotencyKey);
+    const { value, entryOffset } = write.result!;
+    if (entryOffset > 0) void reply.header('etag', entityTag(entryOffset));
+    return setDataHeaders(reply, { ...write, offset: asOffset(write.offset) })
+      .type(JSON_CONTENT_TYPE)
+      .send(`{"result":${value === '' ? 'null' : value},"partition":${write.partition},"offset":${write.offset}}`);
+  });
+};
+
+/** @throws TidelineError `bad-request` */
+export const objectBody = (body: unknown): Record<string, unknown> => {
+  if (typeof body === 'object' && body !== null && !Array.isArray(body)) return body as Record<string, unknown>;
+  throw new TidelineError('bad-request', 'the body is a JSON object');
+};

@@ -1,0 +1,252 @@
+import {
+  NO_NODE,
+  NO_OFFSET,
+  NO_TERM,
+  TidelineError,
+  asOffset,
+  hashKey,
+  partitionOf,
+  type NodeId,
+  type Offset,
+  type Term,
+} from '#kernel';
+import type { Barrier, CommandLog, PartitionDescription, TopicDescription } from '#command-log';
+import type { ApplyResult, Entry, Position, ReadPoint, ViewQuery, ViewStats } from '#views';
+import type { GatewayLimits, GatewayTime } from './gateway-options.js';
+import type { StreamPosition } from './stream-position.js';
+import { partitionOfTopic, type TopicDirectory } from './topic-directory.js';
+
+/**
+ * How fresh a read is:
+ *
+ *     linearizable   sees every write acknowledged before it began: waits for a barrier of its own
+ *     session        sees the writes up to `after`, the offsets the caller has got for its own writes
+ *     bounded        at most `maxLagMs` old: a barrier asked for within that time will do
+ *     stale          what the view has
+ */
+export type Consistency =
+  | { readonly kind: 'linearizable' }
+  | { readonly kind: 'session'; readonly after: StreamPosition | Offset }
+  | { readonly kind: 'bounded'; readonly maxLagMs: number }
+  | { readonly kind: 'stale' };
+
+export const LINEARIZABLE: Consistency = { kind: 'linearizable' };
+
+/** What an answer about data rests on: what the view had applied, and the leader that vouched for it (if one was asked). */
+export interface Foundation {
+  readonly partition: number;
+  readonly position: Position;
+  readonly term: Term;
+  readonly node: NodeId;
+}
+
+export interface EntryRead extends Foundation {
+  readonly entry: Entry | null;
+}
+
+export interface ScanRequest {
+  readonly prefix: Buffer;
+  /** Exclusive lower bound, null for none. */
+  readonly after: Buffer | null;
+  readonly limit: number;
+  readonly values: boolean;
+  /** null: all, merged in key order. */
+  readonly partition: number | null;
+  readonly bytesMax: number;
+}
+
+export interface ScanRead {
+  readonly entries: readonly Entry[];
+  /** There may be more after the last entry. */
+  readonly more: boolean;
+  readonly foundations: readonly Foundation[];
+}
+
+export interface ReadPathParts {
+  readonly log: CommandLog;
+  readonly views: ViewQuery;
+  readonly topics: TopicDirectory;
+  readonly limits: GatewayLimits;
+  readonly time: GatewayTime;
+}
+
+interface Vouched {
+  readonly at: ReadPoint;
+  readonly term: Term;
+  readonly node: NodeId;
+}
+
+interface CachedBarrier {
+  readonly barrier: Barrier;
+  /** When it was asked for, monotonic: what it vouches for is at least that fresh. */
+  readonly askedMs: number;
+}
+
+/** Reads of views at a stated consistency. */
+export class ReadPath {
+  /** By topic, then partition; as many as there are partitions. */
+  private readonly barriers = new Map<string, CachedBarrier[]>();
+
+  constructor(private readonly parts: ReadPathParts) {}
+
+  async get(viewName: string, key: Buffer, consistency: Consistency, timeoutMs?: number): Promise<EntryRead> {
+    const known = this.parts.topics.known(viewName);
+    const topic = known !== null && known.view.kind !== 'none' ? known : await this.parts.topics.view(viewName);
+    const partition = partitionOf(hashKey(key), topic.partitions.length);
+    const { at, term, node } = await this.vouch(topic, partition, consistency, timeoutMs);
+    const { entry, position } = await this.parts.views.get({
+      view: topic.name,
+      partition,
+      key,
+      at,
+      timeoutMs: this.timeout(timeoutMs),
+    });
+    return { entry, partition, position, term, node };
+  }
+
+  async scan(viewName: string, request: ScanRequest, consistency: Consistency, timeoutMs?: number): Promise<ScanRead> {
+    const topic = await this.parts.topics.view(viewName);
+    if (request.partition !== null) partitionOfTopic(topic, request.partition);
+    const partitions = request.partition === null ? topic.partitions.map((_, index) => index) : [request.partition];
+    const pages = await Promise.all(
+      partitions.map(async (partition) => {
+        const { at, term, node } = await this.vouch(topic, partition, consistency, timeoutMs);
+        const page = await this.parts.views.scan({
+          view: topic.name,
+          partition,
+          prefix: request.prefix,
+          after: request.after,
+          limit: request.limit,
+          bytesMax: Math.max(1, Math.floor(request.bytesMax / partitions.length)),
+          values: request.values,
+          at,
+          timeoutMs: this.timeout(timeoutMs),
+        });
+        return { ...page, partition, term, node };
+      }),
+    );
+    const merged = mergePages(pages, request.limit);
+    return {
+      ...merged,
+      foundations: pages.map(({ partition, position, term, node }) => ({ partition, position, term, node })),
+    };
+  }
+
+  results(request: {
+    readonly view: string;
+    readonly partition: number;
+    readonly firstOffset: Offset;
+    readonly lastOffset: Offset;
+    readonly timeoutMs: number;
+  }): Promise<{ readonly results: readonly ApplyResult[]; readonly position: Position }> {
+    return this.parts.views.results({ ...request, timeoutMs: this.timeout(request.timeoutMs) });
+  }
+
+  async stats(): Promise<readonly ViewStats[]> {
+    const stats = await this.parts.views.stats();
+    return stats.filter((view) => this.parts.topics.known(view.topic) !== null);
+  }
+
+  private timeout(asked: number | undefined): number {
+    return asked ? Math.min(asked, this.parts.limits.readTimeoutMs) : this.parts.limits.readTimeoutMs;
+  }
+
+  /** What a read must wait for, and who says so. */
+  private async vouch(
+    topic: TopicDescription,
+    partition: number,
+    consistency: Consistency,
+    timeoutMs: number | undefined,
+  ): Promise<Vouched> {
+    switch (consistency.kind) {
+      case 'linearizable':
+        return vouchedBy(await this.barrier(topic.name, partition, timeoutMs));
+      case 'session': {
+        const { after } = consistency;
+        const offset = typeof after === 'number' ? after : (after.get(partition) ?? NO_OFFSET);
+        return { at: { offset, time: null }, ...leaderOf(partitionOfTopic(topic, partition)) };
+      }
+      case 'bounded': {
+        const cached = this.barriers.get(topic.name)?.[partition];
+        const freshEnough = this.parts.time.clock.monotonicMs() - consistency.maxLagMs;
+        if (cached && cached.askedMs >= freshEnough) return vouchedBy(cached.barrier);
+        return vouchedBy(await this.barrier(topic.name, partition, timeoutMs));
+      }
+      case 'stale':
+        return { at: { offset: NO_OFFSET, time: null }, ...leaderOf(partitionOfTopic(topic, partition)) };
+    }
+  }
+
+  private async barrier(topic: string, partition: number, timeoutMs: number | undefined): Promise<Barrier> {
+    const askedMs = this.parts.time.clock.monotonicMs();
+    const barrier = await this.parts.log.barrier({ topic, partition }, { timeoutMs: this.timeout(timeoutMs) });
+    let ofTopic = this.barriers.get(topic);
+    if (!ofTopic) this.barriers.set(topic, (ofTopic = []));
+    const cached = ofTopic[partition];
+    if (!cached || cached.askedMs < askedMs) ofTopic[partition] = { barrier, askedMs };
+    return barrier;
+  }
+}
+
+const vouchedBy = ({ offset, time, term, node }: Barrier): Vouched => ({ at: { offset, time }, term, node });
+
+/** Nobody was asked: the leader as last heard. */
+const leaderOf = ({ leader, term }: PartitionDescription): { term: Term; node: NodeId } => ({
+  term: term ?? NO_TERM,
+  node: leader ?? NO_NODE,
+});
+
+interface Page {
+  readonly entries: readonly Entry[];
+  readonly more: boolean;
+}
+
+/** Pages of several partitions as one, ascending by key; ends where a page that has more ran out: what follows there is not known. */
+export const mergePages = (pages: readonly Page[], limit: number): { entries: Entry[]; more: boolean } => {
+  const next = pages.map(() => 0);
+  const entries: Entry[] = [];
+  while (entries.length < limit) {
+    let least = -1;
+    for (let i = 0; i < pages.length; i++) {
+      const { entries: ofPage, more } = pages[i];
+      if (next[i] === ofPage.length) {
+        if (more) return { entries, more: true };
+        continue;
+      }
+      if (least < 0 || Buffer.compare(ofPage[next[i]].key, pages[least].entries[next[least]].key) < 0) least = i;
+    }
+    if (least < 0) return { entries, more: false };
+    entries.push(pages[least].entries[next[least]++]);
+  }
+  return { entries, more: pages.some((page, i) => page.more || next[i] < page.entries.length) };
+};
+
+/* ---- as a request says it ---- */
+
+export const CONSISTENCIES = ['linearizable', 'session', 'bounded', 'stale'] as const;
+
+export interface ConsistencyFields {
+  readonly consistency: (typeof CONSISTENCIES)[number];
+  /** An offset (for a view of one partition), or a position; null when not given. */
+  readonly minOffset: StreamPosition | Offset | null;
+  readonly maxLagMs: number | null;
+}
+
+/** @throws TidelineError `bad-request` when a field is missing or belongs to another consistency */
+export const consistencyOf = ({ consistency, minOffset, maxLagMs }: ConsistencyFields): Consistency => {
+  const refuse = (parameter: string, why: string): never => {
+    throw new TidelineError('bad-request', `${parameter} ${why}`, { details: { parameter } });
+  };
+  if (minOffset !== null && consistency !== 'session') refuse('minOffset', 'goes with consistency=session');
+  if (maxLagMs !== null && consistency !== 'bounded') refuse('maxLagMs', 'goes with consistency=bounded');
+  switch (consistency) {
+    case 'session':
+      return { kind: 'session', after: minOffset ?? asOffset(0) };
+    case 'bounded':
+      return maxLagMs === null
+        ? refuse('maxLagMs', 'is needed with consistency=bounded')
+        : { kind: 'bounded', maxLagMs };
+    default:
+      return { kind: consistency };
+  }
+};
