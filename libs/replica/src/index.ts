@@ -1,0 +1,19 @@
+export type { AppendCallback, Appended } from './append-waiters.js';
+export type { GroupCounters } from './group-counters.js';
+export { LOG_TIME_LEAD_MS } from './log-time.js';
+export type { PeerNetwork } from './peer-network.js';
+export type { BarrierCallback, BarrierPoint } from './read-barriers.js';
+export { Group, type Acks, type GroupStatus, type ReadResult } from './replica-group.js';
+export { REPLICA_LIMITS, type ReplicaLimits, type ReplicaMutants } from './replica-limits.js';
+export {
+  ELECTION_TIMEOUT_MS,
+  HEARTBEAT_MS,
+  ReplicaNode,
+  TICK_MS,
+  groupDirectoryName,
+  parseGroupDirectoryName,
+  type NodeCounters,
+  type OpenGroup,
+  type ReplicaNodeOptions,
+} from './replica-node.js';
+export { SESSION_BATCHES_KEPT, SESSION_LIMITS, type SessionLimits } from './session-table.js';

@@ -1,0 +1,121 @@
+import { asOffset, assert, type NodeId, type Offset, type Term } from '#kernel';
+import type { DurableState, PartitionLog, PersistRequest } from '#storage';
+
+/** What one `ready()` asks to make durable. */
+export interface PersistUnit {
+  readonly number: number;
+  readonly install: PersistRequest['install'];
+  readonly hardState: { readonly term: Term; readonly vote: NodeId } | null;
+  readonly truncateAfter: Offset | null;
+  readonly batches: readonly Uint8Array[];
+}
+
+interface Gathered {
+  number: number;
+  readonly install: PersistRequest['install'];
+  hardState: { readonly term: Term; readonly vote: NodeId } | null;
+  readonly truncateAfter: Offset | undefined;
+  readonly batches: Uint8Array[];
+}
+
+/**
+ * Group commit: one persist is in flight, what gathers meanwhile goes out as one.
+ *
+ * Units are merged as long as that keeps their meaning: within a request install, state and truncation come before the batches, so a unit that
+ * installs or truncates begins a request of its own. A state that comes early does no harm: a term or vote that is durable before the
+ * entries gathered with it promises nothing to anybody.
+ */
+export class PersistQueue {
+  private readonly waiting: Gathered[] = [];
+  private inFlight = 0;
+  private lastGiven = 0;
+  /** Units up to this number are durable. */
+  durable = 0;
+  private startedAt = 0;
+  private savedCommit: Offset;
+  /** Nothing is written any more: the log failed or is being closed. */
+  private stopped = false;
+  private hardState: { readonly term: Term; readonly vote: NodeId };
+
+  constructor(
+    private readonly log: PartitionLog,
+    private readonly options: {
+      /** A lower bound of the commit offset that is durable here. */
+      readonly commit: () => Offset;
+      readonly monotonicMs: () => number;
+      readonly persisted: (number: number, elapsedMs: number) => void;
+      readonly failed: (error: Error) => void;
+    },
+  ) {
+    this.savedCommit = log.state.commit;
+    this.hardState = log.state;
+  }
+
+  stop(): void {
+    this.stopped = true;
+  }
+
+  /** Number that messages wait for which depend on all given so far. */
+  get given(): number {
+    return this.lastGiven;
+  }
+
+  add(unit: PersistUnit): void {
+    assert(unit.number > this.lastGiven, 'persist units are numbered upwards');
+    this.lastGiven = unit.number;
+    const last = this.waiting[this.waiting.length - 1];
+    if (last !== undefined && unit.install === undefined && unit.truncateAfter === null) {
+      last.number = unit.number;
+      last.hardState = unit.hardState ?? last.hardState;
+      for (const batch of unit.batches) last.batches.push(batch);
+    } else {
+      this.waiting.push({
+        number: unit.number,
+        install: unit.install,
+        hardState: unit.hardState,
+        truncateAfter: unit.truncateAfter ?? undefined,
+        batches: unit.batches as Uint8Array[],
+      });
+    }
+    this.pump();
+  }
+
+  /** Saves how far the log is committed, when nothing else is going on and it has moved. */
+  saveCommit(): void {
+    if (this.inFlight !== 0 || this.stopped || this.options.commit() <= this.savedCommit) return;
+    this.waiting.push({
+      number: this.lastGiven,
+      install: undefined,
+      hardState: null,
+      truncateAfter: undefined,
+      batches: [],
+    });
+    this.pump();
+  }
+
+  private pump(): void {
+    if (this.inFlight !== 0 || this.stopped) return;
+    const next = this.waiting.shift();
+    if (next === undefined) return;
+    const { install, hardState, truncateAfter, batches } = next;
+    // The commit offset goes along with every write; the log saves it when it finds time.
+    if (hardState !== null) this.hardState = hardState;
+    const commit = asOffset(Math.max(this.options.commit(), install?.offset ?? 0));
+    const state: DurableState = { term: this.hardState.term, vote: this.hardState.vote, commit };
+    this.savedCommit = commit;
+    this.inFlight = 1;
+    this.startedAt = this.options.monotonicMs();
+    this.log.persist({ install, state, truncateAfter, batches }, (error) => {
+      this.inFlight = 0;
+      if (error !== null) {
+        this.stopped = true;
+        this.options.failed(error);
+        return;
+      }
+      this.durable = next.number;
+      const elapsed = this.options.monotonicMs() - this.startedAt;
+      this.pump();
+      this.options.persisted(next.number, elapsed);
+    });
+  }
+}

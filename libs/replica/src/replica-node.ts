@@ -1,0 +1,312 @@
+import {
+  TidelineError,
+  asGroupId,
+  assert,
+  type Clock,
+  type GroupId,
+  type NodeId,
+  type Rng,
+  type Scheduler,
+} from '#kernel';
+import type { PartitionLog } from '#storage';
+import type { PeerNetwork } from './peer-network.js';
+import { PeerFrameWriter, decodePeerFrame, type PeerMessage } from './raft-messages-v1.js';
+import { REPLICA_LIMITS, type ReplicaLimits, type ReplicaMutants } from './replica-limits.js';
+import { Group, type GroupHost } from './replica-group.js';
+
+export const ELECTION_TIMEOUT_MS = 1000;
+export const HEARTBEAT_MS = 100;
+export const TICK_MS = 50;
+/** Groups of one node. */
+export const GROUPS_MAX = 4096;
+
+export interface ReplicaNodeOptions {
+  readonly nodeId: NodeId;
+  readonly clock: Clock;
+  readonly scheduler: Scheduler;
+  readonly rng: Rng;
+  readonly network: PeerNetwork;
+  /** Opens or creates the log of a group in its folder; throws what the storage throws. */
+  readonly openLog: (group: GroupId, directory: string) => PartitionLog;
+  /** A log cannot be written any more. The process must end: nothing of the group may be trusted to work again. */
+  readonly onFatal: (group: GroupId, error: Error) => void;
+  /** One durable write took so long. */
+  readonly onSync?: (group: GroupId, elapsedMs: number) => void;
+  readonly tickMs?: number;
+  readonly electionTimeoutMs?: number;
+  readonly heartbeatMs?: number;
+  readonly limits?: Partial<ReplicaLimits>;
+  readonly mutants?: ReplicaMutants;
+}
+
+export interface OpenGroup {
+  readonly group: GroupId;
+  readonly directory: string;
+  /** Who votes in a group that has no configuration in its log yet; the same on every node. */
+  readonly bootstrapVoters: readonly NodeId[];
+}
+
+/** What the node has done, over all groups. Read by the metrics. */
+export interface NodeCounters {
+  framesSent: number;
+  framesReceived: number;
+  framesDropped: number;
+  bytesSent: number;
+  bytesReceived: number;
+  messagesSent: number;
+  messagesReceived: number;
+  /** Of groups this node does not have (yet). */
+  messagesUnknown: number;
+  messagesCorrupt: number;
+  framesMalformed: number;
+}
+
+interface Peer {
+  readonly id: NodeId;
+  readonly writer: PeerFrameWriter;
+  /** On the list of those with something to send. */
+  waiting: boolean;
+  /** The heartbeat whose answer tells the round trip time; one at a time. */
+  probeGroup: GroupId | null;
+  probeRound: number;
+  probeSentAt: number;
+  rttMs: number | null;
+}
+
+/** A probe that was not answered after this long is given up. */
+const PROBE_TIMEOUT_MS = 5000;
+
+/**
+ * The Raft groups of one node. Work is done in turns: whatever happens in a turn of the event loop (frames, appends, ticks, finished
+ * writes) marks its group; at the end of the turn every marked group carries out what its core has decided, and each peer gets all
+ * messages of all groups in one frame.
+ */
+export class ReplicaNode {
+  readonly nodeId: NodeId;
+  readonly counters: NodeCounters = {
+    framesSent: 0,
+    framesReceived: 0,
+    framesDropped: 0,
+    bytesSent: 0,
+    bytesReceived: 0,
+    messagesSent: 0,
+    messagesReceived: 0,
+    messagesUnknown: 0,
+    messagesCorrupt: 0,
+    framesMalformed: 0,
+  };
+
+  private readonly groups = new Map<GroupId, Group>();
+  private readonly peers = new Map<NodeId, Peer>();
+  private readonly host: GroupHost;
+  private awake: Group[] = [];
+  private sending: Peer[] = [];
+  private flushScheduled = false;
+  private cancelTick: (() => void) | null = null;
+  private closed = false;
+  private readonly flush = (): void => this.endTurn();
+
+  constructor(private readonly options: ReplicaNodeOptions) {
+    this.nodeId = options.nodeId;
+    const tickMs = options.tickMs ?? TICK_MS;
+    const ticks = (ms: number): number => Math.max(1, Math.round(ms / tickMs));
+    this.host = {
+      nodeId: options.nodeId,
+      clock: options.clock,
+      rng: options.rng,
+      limits: { ...REPLICA_LIMITS, ...options.limits },
+      mutants: options.mutants ?? {},
+      electionTicks: ticks(options.electionTimeoutMs ?? ELECTION_TIMEOUT_MS),
+      heartbeatTicks: ticks(options.heartbeatMs ?? HEARTBEAT_MS),
+      wake: (group) => this.wake(group),
+      send: (group, message) => this.send(group, message),
+      synced: (group, elapsedMs) => options.onSync?.(group, elapsedMs),
+      fatal: (group, error) => options.onFatal(group, error),
+    };
+  }
+
+  /** Lets time pass by itself, through the scheduler. Without it somebody calls `tick`. */
+  start(): void {
+    assert(this.cancelTick === null, 'a node is started once');
+    const tickMs = this.options.tickMs ?? TICK_MS;
+    const again = (): void => {
+      this.cancelTick = this.options.scheduler.after(tickMs, again);
+      this.tick();
+    };
+    this.cancelTick = this.options.scheduler.after(tickMs, again);
+  }
+
+  /** @throws TidelineError of the storage; `bad-option` beyond GROUPS_MAX */
+  openGroup({ group, directory, bootstrapVoters }: OpenGroup): Group {
+    assert(!this.closed, 'a closed node opens no group');
+    assert(!this.groups.has(group), 'a group is opened once');
+    if (this.groups.size >= GROUPS_MAX) {
+      throw new TidelineError('bad-option', `a node has at most ${GROUPS_MAX} partitions`);
+    }
+    const opened = new Group(this.host, this.options.openLog(group, directory), bootstrapVoters);
+    this.groups.set(group, opened);
+    return opened;
+  }
+
+  /** Its callers end as `shutting-down`; the files stay. */
+  closeGroup(group: GroupId, done: () => void): void {
+    const open = this.groups.get(group);
+    if (open === undefined) {
+      done();
+      return;
+    }
+    this.groups.delete(group);
+    open.close(done);
+  }
+
+  group(id: GroupId): Group | undefined {
+    return this.groups.get(id);
+  }
+
+  groupIds(): GroupId[] {
+    return [...this.groups.keys()];
+  }
+
+  tick(): void {
+    for (const group of this.groups.values()) group.tick();
+  }
+
+  /** A frame of a peer. The bytes are kept for as long as the entries in them are needed. */
+  receive(from: NodeId, payload: Buffer): void {
+    if (this.closed || from === this.nodeId) return;
+    const { counters } = this;
+    counters.framesReceived++;
+    counters.bytesReceived += payload.length;
+    const faults = decodePeerFrame(payload, { from, to: this.nodeId }, (id, message) => {
+      const group = this.groups.get(id);
+      if (group === undefined) {
+        counters.messagesUnknown++;
+        return;
+      }
+      counters.messagesReceived++;
+      if (message.type === 'heartbeat-response') this.measure(from, id, message.round);
+      group.receive(message);
+    });
+    counters.messagesCorrupt += faults.corrupt;
+    counters.framesMalformed += faults.malformed;
+  }
+
+  /** The connection to a peer ended: a hint that lets its followers campaign sooner. */
+  peerLost(peer: NodeId): void {
+    if (this.closed) return;
+    for (const group of this.groups.values()) group.peerLost(peer);
+  }
+
+  /** Last measured round trip to a peer, from a frame's sending to the answer's arrival; null when none was measured. */
+  peerRttMs(peer: NodeId): number | null {
+    return this.peers.get(peer)?.rttMs ?? null;
+  }
+
+  get peerIds(): NodeId[] {
+    return [...this.peers.keys()];
+  }
+
+  close(done: () => void): void {
+    assert(!this.closed, 'a node is closed once');
+    this.closed = true;
+    this.cancelTick?.();
+    const groups = [...this.groups.values()];
+    this.groups.clear();
+    let open = groups.length;
+    if (open === 0) done();
+    for (const group of groups) group.close(() => --open === 0 && done());
+  }
+
+  /* ---- the turn ---- */
+
+  private wake(group: Group): void {
+    if (!group.awake) {
+      group.awake = true;
+      this.awake.push(group);
+    }
+    this.scheduleFlush();
+  }
+
+  private scheduleFlush(): void {
+    if (this.flushScheduled) return;
+    this.flushScheduled = true;
+    this.options.scheduler.defer(this.flush);
+  }
+
+  private send(group: GroupId, message: PeerMessage): void {
+    if (this.closed) return;
+    const peer = this.peer(message.to);
+    peer.writer.add(group, message);
+    this.counters.messagesSent++;
+    if (message.type === 'heartbeat') this.probe(peer, group, message.round);
+    if (!peer.waiting) {
+      peer.waiting = true;
+      this.sending.push(peer);
+    }
+    this.scheduleFlush();
+  }
+
+  private peer(id: NodeId): Peer {
+    let peer = this.peers.get(id);
+    if (peer === undefined) {
+      peer = {
+        id,
+        writer: new PeerFrameWriter(),
+        waiting: false,
+        probeGroup: null,
+        probeRound: 0,
+        probeSentAt: 0,
+        rttMs: null,
+      };
+      this.peers.set(id, peer);
+    }
+    return peer;
+  }
+
+  private probe(peer: Peer, group: GroupId, round: number): void {
+    const now = this.options.clock.monotonicMs();
+    if (peer.probeGroup !== null && now - peer.probeSentAt < PROBE_TIMEOUT_MS) return;
+    peer.probeGroup = group;
+    peer.probeRound = round;
+    peer.probeSentAt = now;
+  }
+
+  private measure(from: NodeId, group: GroupId, round: number): void {
+    const peer = this.peers.get(from);
+    if (peer === undefined || peer.probeGroup !== group || peer.probeRound !== round) return;
+    peer.probeGroup = null;
+    peer.rttMs = this.options.clock.monotonicMs() - peer.probeSentAt;
+  }
+
+  private endTurn(): void {
+    this.flushScheduled = false;
+    const { awake, sending } = this;
+    this.awake = [];
+    for (const group of awake) {
+      group.awake = false;
+      group.process();
+    }
+    this.sending = [];
+    for (const peer of sending) {
+      peer.waiting = false;
+      this.post(peer);
+    }
+  }
+
+  private post(peer: Peer): void {
+    const { counters } = this;
+    for (const frame of peer.writer.take()) {
+      let bytes = 0;
+      for (const piece of frame) bytes += piece.length;
+      if (this.options.network.post(peer.id, frame.length === 1 ? frame[0] : frame)) {
+        counters.framesSent++;
+        counters.bytesSent += bytes;
+      } else counters.framesDropped++;
+    }
+  }
+}
+
+export const groupDirectoryName = (group: GroupId): string => `group-${String(group).padStart(6, '0')}`;
+
+export const parseGroupDirectoryName = (name: string): GroupId | null =>
+  /^group-\d{6,}$/.test(name) ? asGroupId(Number(name.slice('group-'.length))) : null;

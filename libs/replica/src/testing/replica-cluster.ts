@@ -1,0 +1,258 @@
+import { SeededRng, asGroupId, asNodeId, asOffset, assert, type Clock, type GroupId, type NodeId, type Scheduler, type TidelineError } from '#kernel';
+import type { PartitionLog } from '#storage';
+import { openPartitionLog } from '../../../storage/src/segmented-log.js';
+import type { PartitionLogOptions } from '../../../storage/src/partition-log-options.js';
+import { encodeBatch, type BatchSession, type RecordInput } from '#wire';
+import { SimulatedDisk, type DiskFaults } from '../../../storage/src/testing/index.js';
+import type { Appended } from '../append-waiters.js';
+import type { BarrierPoint } from '../read-barriers.js';
+import type { Acks, Group, ReadResult } from '../replica-group.js';
+import type { ReplicaLimits, ReplicaMutants } from '../replica-limits.js';
+import { ReplicaNode, groupDirectoryName } from '../replica-node.js';
+import { MemoryPeerNetwork } from './memory-peer-network.js';
+import { VirtualTime } from './virtual-time.js';
+
+export interface ReplicaClusterOptions {
+  readonly nodes?: number;
+  readonly groups?: readonly number[];
+  readonly seed?: number;
+  readonly electionTimeoutMs?: number;
+  readonly heartbeatMs?: number;
+  readonly tickMs?: number;
+  readonly limits?: Partial<ReplicaLimits>;
+  readonly mutants?: ReplicaMutants;
+  readonly log?: Partial<PartitionLogOptions>;
+  readonly disk?: Partial<DiskFaults>;
+}
+
+/** A call that ends later: `error` or `value` is set then. */
+export class Pending<T> {
+  isDone = false;
+  error: TidelineError | null = null;
+  value: T | null = null;
+
+  readonly settle = (error: TidelineError | null, value: T | null = null): void => {
+    assert(!this.isDone, 'a call ends once');
+    this.isDone = true;
+    this.error = error;
+    this.value = value;
+  };
+}
+
+/** One machine: a disk and a clock that outlive the process, and the process while it runs. */
+export class ClusterMachine {
+  readonly disk: SimulatedDisk;
+  /** Added to this machine's wall clock. */
+  wallOffsetMs = 0;
+  replica: ReplicaNode | null = null;
+  readonly fatal: Error[] = [];
+  private life = 0;
+
+  constructor(
+    readonly id: NodeId,
+    private readonly cluster: ReplicaCluster,
+  ) {
+    this.disk = new SimulatedDisk(cluster.time, cluster.rng.fork(), {
+      latencyMsMin: 0.1,
+      latencyMsMax: 0.2,
+      ...cluster.options.disk,
+    });
+    this.disk.mkdirSync('data');
+  }
+
+  get isUp(): boolean {
+    return this.replica !== null;
+  }
+
+  group(id: number = 1): Group {
+    const group = this.replica?.group(asGroupId(id));
+    assert(group !== undefined, 'the machine is up and has the group');
+    return group;
+  }
+
+  start(): void {
+    assert(this.replica === null, 'a machine that is up is not started');
+    if (this.disk.isDown) this.disk.restart();
+    const { cluster } = this;
+    const { options, time } = cluster;
+    const life = ++this.life;
+    // What a former process was waiting for never comes.
+    const alive = (task: () => void): (() => void) => {
+      return () => {
+        if (this.life === life) task();
+      };
+    };
+    const scheduler: Scheduler = {
+      defer: (task) => time.defer(alive(task)),
+      after: (delayMs, task) => time.after(delayMs, alive(task)),
+    };
+    const clock: Clock = {
+      wallMs: () => time.wallMs() + this.wallOffsetMs,
+      monotonicMs: () => time.monotonicMs(),
+    };
+    const openLog = (group: GroupId, directory: string): PartitionLog =>
+      openPartitionLog({ fs: this.disk, directory, group, clock, scheduler, options: options.log });
+    const replica = new ReplicaNode({
+      nodeId: this.id,
+      clock,
+      scheduler,
+      rng: cluster.rng.fork(),
+      network: cluster.network.attach(this.id, (from, payload) => replica.receive(from, payload)),
+      openLog,
+      onFatal: (_group, error) => {
+        // The process ends at once, and the machine stays.
+        this.fatal.push(error);
+        time.defer(alive(() => this.kill()));
+      },
+      tickMs: options.tickMs ?? 50,
+      electionTimeoutMs: options.electionTimeoutMs,
+      heartbeatMs: options.heartbeatMs,
+      limits: options.limits,
+      mutants: options.mutants,
+    });
+    this.replica = replica;
+    for (const group of options.groups ?? [1]) this.open(group);
+    replica.start();
+  }
+
+  /** Opens one more group, with all machines as its first voters. */
+  open(group: number, voters: readonly NodeId[] = this.cluster.ids): Group {
+    return this.replica!.openGroup({
+      group: asGroupId(group),
+      directory: `data/${groupDirectoryName(asGroupId(group))}`,
+      bootstrapVoters: voters,
+    });
+  }
+
+  /** Power failure: unsynced writes survive by chance. */
+  crash(): void {
+    this.down();
+    this.disk.crash();
+  }
+
+  /** The process ends, the machine does not. */
+  kill(): void {
+    this.down();
+    this.disk.stop();
+  }
+
+  private down(): void {
+    assert(this.replica !== null, 'only what is up goes down');
+    this.life++;
+    this.replica = null;
+    this.cluster.network.detach(this.id);
+  }
+}
+
+/**
+ * Several nodes in one process: real groups, real logs on simulated disks, a network in memory, virtual time. The same seed gives the same run.
+ */
+export class ReplicaCluster {
+  readonly time = new VirtualTime();
+  readonly rng: SeededRng;
+  readonly network: MemoryPeerNetwork;
+  readonly ids: readonly NodeId[];
+  readonly machines: readonly ClusterMachine[];
+
+  constructor(readonly options: ReplicaClusterOptions = {}) {
+    this.rng = new SeededRng(options.seed ?? 1);
+    this.network = new MemoryPeerNetwork({ scheduler: this.time, rng: this.rng.fork() });
+    this.ids = Array.from({ length: options.nodes ?? 3 }, (_, i) => asNodeId(i + 1));
+    this.machines = this.ids.map((id) => new ClusterMachine(id, this));
+    for (const machine of this.machines) machine.start();
+  }
+
+  machine(id: NodeId): ClusterMachine {
+    return this.machines[id - 1];
+  }
+
+  get up(): ClusterMachine[] {
+    return this.machines.filter((machine) => machine.isUp);
+  }
+
+  /** The machine that leads with the highest term, and has committed in it; undefined while there is none. */
+  leader(group = 1): ClusterMachine | undefined {
+    return this.up
+      .filter((machine) => machine.group(group).isEstablishedLeader)
+      .sort((a, b) => b.group(group).term - a.group(group).term)[0];
+  }
+
+  /** Lets time pass until there is a leader, other than `not` if given. */
+  elect(group = 1, not?: ClusterMachine): ClusterMachine {
+    const found = (): ClusterMachine | undefined => {
+      const leader = this.leader(group);
+      return leader === not ? undefined : leader;
+    };
+    this.time.until(() => found() !== undefined, 60_000, 'a leader is elected');
+    return found()!;
+  }
+
+  others(machine: ClusterMachine): ClusterMachine[] {
+    return this.machines.filter((other) => other !== machine);
+  }
+
+  cutOff(machine: ClusterMachine): void {
+    this.network.isolate(machine.id, this.ids);
+  }
+
+  /** Everybody who is up has the same committed log, readable to its end. */
+  converge(group = 1): void {
+    const settled = (): boolean => {
+      const leader = this.leader(group)?.group(group).status();
+      if (leader === undefined || leader.readableOffset !== leader.lastOffset) return false;
+      return this.up.every((machine) => machine.group(group).readableOffset === leader.lastOffset);
+    };
+    this.time.until(settled, 120_000, 'the replicas converge');
+  }
+
+  append(machine: ClusterMachine, batch: Buffer, options: { acks?: Acks; group?: number } = {}): Pending<Appended> {
+    const pending = new Pending<Appended>();
+    machine.group(options.group).append(batch, { acks: options.acks ?? 'quorum' }, pending.settle);
+    return pending;
+  }
+
+  /** Lets time pass until it ends; throws its error. */
+  finish<T>(pending: Pending<T>, timeoutMs = 30_000): T {
+    this.time.until(() => pending.isDone, timeoutMs, 'the call ends');
+    if (pending.error !== null) throw pending.error;
+    return pending.value!;
+  }
+
+  /** Appends through the leader of the moment and waits for the commit. */
+  write(value: string, options: { group?: number; session?: BatchSession } = {}): Appended {
+    const leader = this.elect(options.group);
+    return this.finish(this.append(leader, textBatch(value, options.session), options));
+  }
+
+  openSession(machine: ClusterMachine, group = 1): Pending<Appended> {
+    const pending = new Pending<Appended>();
+    machine.group(group).openSession(pending.settle);
+    return pending;
+  }
+
+  barrier(machine: ClusterMachine, group = 1): Pending<BarrierPoint> {
+    const pending = new Pending<BarrierPoint>();
+    machine.group(group).barrier(pending.settle);
+    return pending;
+  }
+
+  /** All committed batches that a node serves, from `from` on. */
+  readAll(machine: ClusterMachine, group = 1, from = 1): Buffer {
+    const runs: Buffer[] = [];
+    for (let next = asOffset(from); ;) {
+      const pending = new Pending<ReadResult>();
+      machine.group(group).read({ from: next, maxBytes: 64 * 1024 }, pending.settle);
+      const { batches, nextOffset } = this.finish(pending);
+      if (batches.length === 0) return Buffer.concat(runs);
+      runs.push(Buffer.from(batches));
+      next = nextOffset;
+    }
+  }
+}
+
+/** A batch of one record with this value and no key. */
+export const textBatch = (value: string, session?: BatchSession): Buffer =>
+  recordsBatch([{ value: Buffer.from(value) }], session);
+
+export const recordsBatch = (records: readonly RecordInput[], session?: BatchSession): Buffer =>
+  encodeBatch(records, { createTime: 1_700_000_000_000, session });
