@@ -1,4 +1,7 @@
 import type { TidelineError } from '#kernel';
+import type { Hello } from '#wire';
+
+export type { Hello } from '#wire';
 
 /**
  * A framed, multiplexed connection: many requests, streams and one-way posts at once over one socket (or over memory).
@@ -8,20 +11,6 @@ import type { TidelineError } from '#kernel';
 /** Bytes, or several pieces that are written one after the other without being joined first. */
 export type Payload = Uint8Array | readonly Uint8Array[];
 
-/** What each side says first. */
-export interface Hello {
-  /** 0 for a client that is not a node. */
-  readonly nodeId: number;
-  /** Empty for a client that does not care. A mismatch of two non-empty ids ends the connection with `cluster-mismatch`. */
-  readonly clusterId: string;
-  /** Whom the dialling side wants: 'peer' | 'log' | 'view' | 'gateway'. */
-  readonly service: string;
-  /** Name and version of the software, for logs. */
-  readonly software: string;
-  /** Addresses this node can be reached at, by service name, e.g. {log: '127.0.0.1:7410'}. Empty for clients. */
-  readonly addresses: Readonly<Record<string, string>>;
-}
-
 export type ResponseCallback = (error: TidelineError | null, payload: Buffer) => void;
 
 /** One answer to one request; call exactly one of the two, once. Safe to call after the connection has gone. */
@@ -30,6 +19,8 @@ export interface Responder {
   fail(error: TidelineError): void;
   /** True once the other side has cancelled or gone: work may be dropped. */
   readonly cancelled: boolean;
+  /** How long the asker waits, from when it asked. */
+  readonly timeoutMs?: number;
 }
 
 /** The consumer's end of a stream. */
@@ -132,4 +123,15 @@ export interface Transport {
     handler: ConnectionHandler | null,
     options?: { readonly timeoutMs?: number; readonly limits?: Partial<NetLimits> },
   ): Promise<Connection>;
+  /**
+   * The same with a callback, never called from within `dial`: for code that waits through ports only. Returns a function that gives up;
+   * the callback is not called after it.
+   */
+  dial(
+    address: string,
+    hello: Hello,
+    handler: ConnectionHandler | null,
+    options: { readonly timeoutMs?: number; readonly limits?: Partial<NetLimits> },
+    done: (error: TidelineError | null, connection: Connection | null) => void,
+  ): () => void;
 }

@@ -1,0 +1,2 @@
+export * from './memory-network.js';
+export * from './virtual-time.js';
