@@ -1,7 +1,5 @@
 import { SeededRng, asGroupId, asNodeId, asOffset, assert, type Clock, type GroupId, type NodeId, type Scheduler, type TidelineError } from '#kernel';
-import type { PartitionLog } from '#storage';
-import { openPartitionLog } from '../../../storage/src/segmented-log.js';
-import type { PartitionLogOptions } from '../../../storage/src/partition-log-options.js';
+import { openPartitionLog, type PartitionLog, type PartitionLogOptions } from '#storage';
 import { encodeBatch, type BatchSession, type RecordInput } from '#wire';
 import { SimulatedDisk, type DiskFaults } from '../../../storage/src/testing/index.js';
 import type { Appended } from '../append-waiters.js';
