@@ -1,0 +1,139 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { Test } from '@nestjs/testing';
+import { asLogTime, asOffset, asPartitionId, type Clock } from '#kernel';
+import type { Archive, ArchiveEntry } from './archive.js';
+import { ARCHIVE, CATALOG, CatalogModule, SNAPSHOT_CATALOG } from './catalog-module.js';
+import { openCatalog, type Catalog } from './catalog.js';
+import { dataSourceOptions, openDataSource, withoutPassword } from './data-source.js';
+import { archiveConformance } from './testing/archive.conformance.js';
+import { InMemoryArchive, InMemorySnapshotCatalog } from './testing/index.js';
+import { snapshotCatalogConformance } from './testing/snapshot-catalog.conformance.js';
+
+const POSTGRES = process.env.TIDELINE_TEST_POSTGRES;
+const nothing = async (): Promise<void> => undefined;
+
+archiveConformance('in memory', async (clock) => ({ archive: new InMemoryArchive(clock), close: nothing }));
+snapshotCatalogConformance('in memory', async () => ({ snapshots: new InMemorySnapshotCatalog(), close: nothing }));
+
+async function sqlite(clock?: Clock): Promise<Catalog> {
+  const directory = await mkdtemp(join(tmpdir(), 'tideline-catalog-'));
+  const catalog = await openCatalog(`sqlite:${directory}/catalog.sqlite`, clock);
+  const close = async () => {
+    await catalog.close();
+    await rm(directory, { recursive: true });
+  };
+  return { ...catalog, close };
+}
+
+archiveConformance('SQLite', sqlite);
+snapshotCatalogConformance('SQLite', () => sqlite());
+
+/** The suites name their own views; what an earlier run left behind goes first. */
+async function postgres(clock?: Clock): Promise<Catalog> {
+  const dataSource = await openDataSource(POSTGRES as string);
+  await dataSource.query('TRUNCATE tideline_archive, tideline_snapshots');
+  await dataSource.destroy();
+  return openCatalog(POSTGRES as string, clock);
+}
+
+if (POSTGRES === undefined) {
+  process.stderr.write('catalog: Postgres left out; set TIDELINE_TEST_POSTGRES=postgres://… to include it\n');
+} else {
+  archiveConformance('Postgres', postgres);
+  snapshotCatalogConformance('Postgres', () => postgres());
+
+  test('several processes may migrate Postgres at once', async () => {
+    const fresh = await openDataSource(POSTGRES);
+    await fresh.query('DROP TABLE tideline_archive, tideline_snapshots, tideline_migrations');
+    await fresh.destroy();
+    const catalogs = await Promise.all(Array.from({ length: 4 }, () => openCatalog(POSTGRES)));
+    await Promise.all(catalogs.map((catalog) => catalog.ping()));
+    await Promise.all(catalogs.map((catalog) => catalog.close()));
+  });
+}
+
+describe('the catalog on SQLite', () => {
+  let directory: string;
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'tideline-catalog-'));
+  });
+  afterAll(() => rm(directory, { recursive: true }));
+
+  const entry: ArchiveEntry = {
+    view: 'v',
+    partition: asPartitionId(0),
+    key: Buffer.from('k'),
+    offset: asOffset(1),
+    value: Buffer.from('v'),
+    logTime: asLogTime(1),
+    expiresAt: asLogTime(2),
+  };
+
+  test('keeps what it has when it is opened again, and creates its folder', async () => {
+    const url = `sqlite:${directory}/a/b/catalog.sqlite`;
+    const first = await openCatalog(url);
+    await first.archive.write([entry]);
+    await first.close();
+    const second = await openCatalog(url);
+    expect(await second.archive.latest('v', Buffer.from('k'))).toMatchObject({ offset: 1 });
+    await second.close();
+    await expect(second.ping()).rejects.toThrow();
+    await second.close();
+  });
+
+  test('syncs every commit of its write-ahead log', async () => {
+    const dataSource = await openDataSource(`sqlite:${directory}/pragmas.sqlite`);
+    expect(await dataSource.query('PRAGMA journal_mode')).toEqual([{ journal_mode: 'wal' }]);
+    expect(await dataSource.query('PRAGMA synchronous')).toEqual([{ synchronous: 2 }]);
+    await dataSource.destroy();
+  });
+
+  test('refuses a file that is no database, and says which', async () => {
+    const path = join(directory, 'text.sqlite');
+    await writeFile(path, 'this is not a database, but long enough to look at; '.repeat(50));
+    await expect(openCatalog(`sqlite:${path}`)).rejects.toMatchObject({
+      code: 'storage-damaged',
+      message: expect.stringContaining(path),
+    });
+  });
+
+  test('a number a table cannot hold exactly stops the reader', async () => {
+    const dataSource = await openDataSource(`sqlite:${directory}/large.sqlite`);
+    await dataSource.query(
+      `INSERT INTO tideline_snapshots VALUES ('v', 0, 0, 'h', 9007199254740993, 1, 1, 'd', 1, 'p', 1, 1)`,
+    );
+    await dataSource.destroy();
+    const catalog = await openCatalog(`sqlite:${directory}/large.sqlite`);
+    await expect(catalog.snapshots.list()).rejects.toThrow('2^53');
+    await catalog.close();
+  });
+});
+
+describe('opening a catalog', () => {
+  test('that does not answer says where, without the password', async () => {
+    // Port 1 is listened on by nobody.
+    const error = await openCatalog('postgres://u:hunter2@127.0.0.1:1/tideline').catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: 'not-ready', message: expect.stringContaining('u:***@127.0.0.1:1') });
+    expect((error as Error).message).not.toContain('hunter2');
+  });
+
+  test('of another kind is refused', () => {
+    expect(() => dataSourceOptions('mysql://h/d')).toThrow('sqlite:PATH or postgres://');
+    expect(withoutPassword('sqlite::memory:')).toBe('sqlite::memory:');
+    expect(withoutPassword('postgres://u@h/d')).toBe('postgres://u@h/d');
+  });
+
+  test('as a Nest module gives its parts, and closes with the app', async () => {
+    const module = await Test.createTestingModule({ imports: [CatalogModule.forRoot('sqlite::memory:')] }).compile();
+    await module.init();
+    const catalog = module.get<Catalog>(CATALOG);
+    expect(module.get(SNAPSHOT_CATALOG)).toBe(catalog.snapshots);
+    expect(module.get<Archive>(ARCHIVE)).toBe(catalog.archive);
+    await catalog.ping();
+    await module.close();
+    await expect(catalog.ping()).rejects.toThrow();
+  });
+});

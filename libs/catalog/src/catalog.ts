@@ -1,0 +1,34 @@
+import type { DataSource } from 'typeorm';
+import type { Clock } from '#kernel';
+import type { Archive } from './archive.js';
+import { dialectOf, openDataSource, withoutPassword } from './data-source.js';
+import type { SnapshotCatalog } from './snapshot-catalog.js';
+import { SqlArchive } from './sql-archive.js';
+import { SqlSnapshotCatalog } from './sql-snapshot-catalog.js';
+
+/** The database of snapshots and archive, open. */
+export interface Catalog {
+  /** Without its password. */
+  readonly url: string;
+  readonly snapshots: SnapshotCatalog;
+  readonly archive: Archive;
+  /** Rejects if the database does not answer. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Opens the database, creates or migrates its tables. Rejects with `not-ready` or `storage-damaged`. */
+export async function openCatalog(url: string, clock?: Clock): Promise<Catalog> {
+  const dataSource: DataSource = await openDataSource(url);
+  return {
+    url: withoutPassword(url),
+    snapshots: new SqlSnapshotCatalog(dataSource),
+    archive: new SqlArchive(dataSource, dialectOf(url), clock),
+    ping: async () => {
+      await dataSource.query('SELECT 1');
+    },
+    close: async () => {
+      if (dataSource.isInitialized) await dataSource.destroy();
+    },
+  };
+}

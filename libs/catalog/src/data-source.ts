@@ -1,0 +1,124 @@
+/**
+ * From a catalog URL to an open database with its tables in place.
+ *
+ *   sqlite:/var/lib/tideline/catalog.sqlite    sqlite::memory:    postgres://user:password@host:5432/tideline
+ */
+import BetterSqlite3 from 'better-sqlite3';
+import { DataSource, type DataSourceOptions, type EntitySchema } from 'typeorm';
+import { TidelineError } from '#kernel';
+import { archiveSchema, snapshotSchema, type Dialect } from './entities.js';
+import { Initial1762800000000 } from './migrations/1762800000000-initial.js';
+
+const MIGRATIONS = [Initial1762800000000];
+const MIGRATIONS_TABLE = 'tideline_migrations';
+
+/** Connections to Postgres a process keeps. */
+const POOL_SIZE = 8;
+const CONNECT_TIMEOUT_MS = 5000;
+/** A statement that takes longer is given up; the caller repeats it. */
+const STATEMENT_TIMEOUT_MS = 30_000;
+/** How long SQLite waits for another process (a backup, a shell) to let go of the file. */
+const SQLITE_BUSY_TIMEOUT_MS = 5000;
+const SQLITE_WAL_BYTES_KEPT = 64 * 1024 * 1024;
+/** Of 4 KiB: the log is copied into the database when it is 32 MiB long. */
+const SQLITE_CHECKPOINT_PAGES = 8192;
+const SQLITE_CACHE_KIB = 32 * 1024;
+/** Names the lock under which one process at a time migrates; any number does that nobody else uses. */
+const MIGRATION_LOCK = 741_001;
+
+export const dialectOf = (url: string): Dialect => (url.startsWith('sqlite:') ? 'sqlite' : 'postgres');
+
+export function dataSourceOptions(url: string): DataSourceOptions {
+  const dialect = dialectOf(url);
+  const shared = {
+    entities: [snapshotSchema, archiveSchema(dialect)] as EntitySchema[],
+    migrations: MIGRATIONS,
+    migrationsTableName: MIGRATIONS_TABLE,
+    synchronize: false,
+    logging: false,
+  };
+  if (dialect === 'sqlite') {
+    return {
+      ...shared,
+      type: 'better-sqlite3',
+      driver: BetterSqlite3,
+      database: url.replace(/^sqlite:(\/\/)?/, ''),
+      timeout: SQLITE_BUSY_TIMEOUT_MS,
+      enableWAL: true,
+      prepareDatabase: (database: BetterSqlite3.Database) => {
+        // FULL syncs every commit: the map lets go of an entry because the archive has it.
+        database.pragma('synchronous = FULL');
+        database.pragma(`journal_size_limit = ${SQLITE_WAL_BYTES_KEPT}`);
+        // Keys are spread over the whole index: with the defaults (4 MB, 2 MB) every transaction of the archive
+        // would end in a checkpoint that writes the same pages again.
+        database.pragma(`wal_autocheckpoint = ${SQLITE_CHECKPOINT_PAGES}`);
+        database.pragma(`cache_size = -${SQLITE_CACHE_KIB}`);
+      },
+    };
+  }
+  if (!/^postgres(ql)?:\/\//.test(url)) {
+    throw new TidelineError('bad-option', 'the catalog must be sqlite:PATH or postgres://…');
+  }
+  return {
+    ...shared,
+    type: 'postgres',
+    url,
+    poolSize: POOL_SIZE,
+    connectTimeoutMS: CONNECT_TIMEOUT_MS,
+    applicationName: 'tideline',
+    extra: { statement_timeout: STATEMENT_TIMEOUT_MS, query_timeout: STATEMENT_TIMEOUT_MS + 5000 },
+  };
+}
+
+/** Opens the database and brings its tables up to date. Safe to call from several processes at once. */
+export async function openDataSource(url: string): Promise<DataSource> {
+  const dataSource = new DataSource(dataSourceOptions(url));
+  try {
+    await dataSource.initialize();
+    await migrate(dataSource);
+    return dataSource;
+  } catch (error) {
+    if (dataSource.isInitialized) await dataSource.destroy();
+    throw unusable(url, error);
+  }
+}
+
+async function migrate(dataSource: DataSource): Promise<void> {
+  if (dataSource.options.type !== 'postgres') {
+    await dataSource.runMigrations();
+    return;
+  }
+  const runner = dataSource.createQueryRunner();
+  try {
+    await runner.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    try {
+      await dataSource.runMigrations();
+    } finally {
+      await runner.query('SELECT pg_advisory_unlock($1)', [MIGRATION_LOCK]);
+    }
+  } finally {
+    await runner.release();
+  }
+}
+
+function unusable(url: string, error: unknown): unknown {
+  const code = (error as NodeJS.ErrnoException).code;
+  // A native module that does not load says so itself.
+  if (code === 'ERR_DLOPEN_FAILED') return error;
+  const reason = error instanceof Error ? error.message || code || error.name : String(error);
+  const damaged = code === 'SQLITE_CORRUPT' || code === 'SQLITE_NOTADB';
+  return new TidelineError(
+    damaged ? 'storage-damaged' : 'not-ready',
+    `the catalog ${withoutPassword(url)} cannot be used: ${reason}`,
+    { cause: error },
+  );
+}
+
+/** For messages and logs. */
+export function withoutPassword(url: string): string {
+  if (!URL.canParse(url)) return url.replace(/:[^:@/]*@/, ':***@');
+  const parsed = new URL(url);
+  if (parsed.password === '') return url;
+  parsed.password = '***';
+  return parsed.toString();
+}

@@ -1,0 +1,67 @@
+/**
+ * The tables as TypeORM sees them. Schemas rather than decorated classes: the type of a bytes column has another
+ * name in each database, and a decorator has no way to ask which one it is for.
+ */
+import { EntitySchema } from 'typeorm';
+import type { LogTime, Offset, PartitionId } from '#kernel';
+import type { SnapshotEntry } from './snapshot-catalog.js';
+import { bigintColumn } from './whole-number.js';
+
+export type Dialect = 'sqlite' | 'postgres';
+
+export type SnapshotRow = { -readonly [K in keyof SnapshotEntry]: SnapshotEntry[K] };
+
+export interface ArchiveRow {
+  view: string;
+  partition: PartitionId;
+  key: Buffer;
+  keyDigest: Buffer;
+  offset: Offset;
+  value: Buffer;
+  contentType: string | null;
+  logTime: LogTime;
+  expiresAt: LogTime;
+  archivedAt: number;
+}
+
+export const SNAPSHOT_TABLE = 'tideline_snapshots';
+export const ARCHIVE_TABLE = 'tideline_archive';
+
+export const snapshotSchema = new EntitySchema<SnapshotRow>({
+  name: 'Snapshot',
+  tableName: SNAPSHOT_TABLE,
+  columns: {
+    view: { type: 'text', primary: true },
+    partition: { type: 'integer', primary: true },
+    slot: { type: 'integer', primary: true },
+    host: { type: 'text', primary: true },
+    offset: { ...bigintColumn, primary: true },
+    term: bigintColumn,
+    logTime: { ...bigintColumn, name: 'log_time' },
+    digest: { type: 'text' },
+    bytes: bigintColumn,
+    path: { type: 'text' },
+    createdAt: { ...bigintColumn, name: 'created_at' },
+    verified: { type: 'boolean' },
+  },
+});
+
+export const archiveSchema = (dialect: Dialect): EntitySchema<ArchiveRow> => {
+  const bytes = dialect === 'postgres' ? 'bytea' : 'blob';
+  return new EntitySchema<ArchiveRow>({
+    name: 'Archive',
+    tableName: ARCHIVE_TABLE,
+    columns: {
+      view: { type: 'text', primary: true },
+      keyDigest: { type: bytes, name: 'key_digest', primary: true },
+      offset: { ...bigintColumn, primary: true },
+      partition: { type: 'integer' },
+      key: { type: bytes },
+      value: { type: bytes },
+      contentType: { type: 'text', name: 'content_type', nullable: true },
+      logTime: { ...bigintColumn, name: 'log_time' },
+      expiresAt: { ...bigintColumn, name: 'expires_at' },
+      archivedAt: { ...bigintColumn, name: 'archived_at' },
+    },
+  });
+};

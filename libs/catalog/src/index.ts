@@ -1,0 +1,5 @@
+export * from './archive.js';
+export { openCatalog, type Catalog } from './catalog.js';
+export { ARCHIVE, CATALOG, CatalogModule, SNAPSHOT_CATALOG } from './catalog-module.js';
+export { withoutPassword } from './data-source.js';
+export * from './snapshot-catalog.js';

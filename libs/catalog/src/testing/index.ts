@@ -1,0 +1,2 @@
+export { InMemoryArchive } from './in-memory-archive.js';
+export { InMemorySnapshotCatalog } from './in-memory-snapshot-catalog.js';
