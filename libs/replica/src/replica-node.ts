@@ -2,6 +2,7 @@ import {
   TidelineError,
   asGroupId,
   assert,
+  randomBelow,
   type Clock,
   type GroupId,
   type NodeId,
@@ -133,7 +134,8 @@ export class ReplicaNode {
       this.cancelTick = this.options.scheduler.after(tickMs, again);
       this.tick();
     };
-    this.cancelTick = this.options.scheduler.after(tickMs, again);
+    // Nodes started together should not tick, and so campaign, together.
+    this.cancelTick = this.options.scheduler.after(1 + randomBelow(this.options.rng, tickMs), again);
   }
 
   /** @throws TidelineError of the storage; `bad-option` beyond GROUPS_MAX */
