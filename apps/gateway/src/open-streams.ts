@@ -28,7 +28,7 @@ export class OpenStreams {
 
   close(): void {
     this.closing = true;
-    for (const end of [...this.ends]) end(new TidelineError('shutting-down', 'the gateway is stopping'));
+    for (const end of this.ends) end(new TidelineError('shutting-down', 'the gateway is stopping'));
     this.ends.clear();
   }
 }

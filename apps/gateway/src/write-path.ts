@@ -109,7 +109,7 @@ export class WritePath {
     const partitions = this.split(topic, records, idempotencyKey);
     const appended = await this.appendAll(topic, partitions, options);
     if (acks !== 'applied') return { partitions: appended, results: null };
-    const results: ApplyResult[] = new Array<ApplyResult>(records.length);
+    const results: ApplyResult[] = [];
     await Promise.all(
       appended.map(async (part, i) => {
         const ofPartition = await this.results(topic.name, part);

@@ -44,8 +44,8 @@ describe('an entry', () => {
         .set('content-type', 'application/octet-stream')
         .send(bytes)
         .expect(200);
-      const got = await request(gateway.server).get(entry(key)).buffer(true).parse(binary).expect(200);
-      expect(Buffer.compare(got.body as Buffer, bytes)).toBe(0);
+      const got = await (await fetch(gateway.url + entry(key))).arrayBuffer();
+      expect(Buffer.compare(Buffer.from(got), bytes)).toBe(0);
     }
   });
 
@@ -389,7 +389,11 @@ describe('a scan', () => {
     const keys: string[] = [];
     let cursor: string | null = null;
     do {
-      const page = await scan({ prefix: 'scan/', limit: 7, ...(cursor === null ? {} : { cursor }) }).expect(200);
+      const page: request.Response = await scan({
+        prefix: 'scan/',
+        limit: 7,
+        ...(cursor === null ? {} : { cursor }),
+      }).expect(200);
       expect(page.body.entries.length).toBeLessThanOrEqual(7);
       keys.push(...page.body.entries.map((found: { key: string }) => found.key));
       cursor = page.body.cursor;
@@ -430,9 +434,3 @@ describe('a scan', () => {
     expect(answer.body.details.parameter).toBe(query.split('=')[0]);
   });
 });
-
-const binary = (response: NodeJS.ReadableStream, done: (error: Error | null, body: Buffer) => void): void => {
-  const chunks: Buffer[] = [];
-  response.on('data', (chunk: Buffer) => chunks.push(chunk));
-  response.on('end', () => done(null, Buffer.concat(chunks)));
-};

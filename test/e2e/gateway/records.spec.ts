@@ -321,6 +321,10 @@ describe('when the log fails', () => {
   test('no leader is 503 and rejected; a lost answer is 504 and unknown', async () => {
     const own = await startTestGateway({ argv: ['--request-timeout-ms', '200'] });
     try {
+      await request(own.server)
+        .post(url())
+        .send({ records: [{ value: 'x' }] })
+        .expect(200);
       own.log.cluster.elect(0 as never);
       const rejected = await request(own.server)
         .post(url())

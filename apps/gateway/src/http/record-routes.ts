@@ -161,7 +161,7 @@ export const recordsOfLines = (body: Buffer, limits: GatewayLimits): RecordInput
     const end = newline < 0 ? body.length : newline;
     const bytes = body.subarray(start, end);
     start = end + 1;
-    if (bytes.length === 0 || bytes.every((byte) => byte <= 0x20)) continue;
+    if (bytes.every((byte) => byte <= 0x20)) continue;
     if (records.length === limits.recordsPerRequestMax) throw tooMany(limits);
     try {
       records.push(recordOfJson(parseJson(bytes, { depthMax: limits.jsonDepthMax }), limits));
