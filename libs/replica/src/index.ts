@@ -17,3 +17,4 @@ export {
   type ReplicaNodeOptions,
 } from './replica-node.js';
 export { SESSION_BATCHES_KEPT, SESSION_LIMITS, type SessionLimits } from './session-table.js';
+export { TcpPeerNetwork, type PeerAddress, type PeerReceiver, type TcpPeerNetworkOptions } from './tcp-peer-network.js';
