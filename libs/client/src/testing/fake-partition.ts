@@ -1,4 +1,14 @@
-import { TidelineError, asLogTime, asNodeId, asOffset, asTerm, type Clock, type GroupId, type Offset } from '#kernel';
+import {
+  TidelineError,
+  asLogTime,
+  asNodeId,
+  asOffset,
+  asTerm,
+  type Clock,
+  type GroupId,
+  type LogTime,
+  type Offset,
+} from '#kernel';
 import {
   ControlKind,
   DEL_IF,
@@ -53,6 +63,10 @@ export class FakePartition {
   /** Values of all records in the log, as text. */
   get values(): string[] {
     return this.batches.flatMap((batch) => decodeRecords(batch).map((record) => String(record.value)));
+  }
+
+  wallTime(): LogTime {
+    return asLogTime(this.clock.wallMs());
   }
 
   onAppend(listener: () => void): () => void {

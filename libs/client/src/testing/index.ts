@@ -1,0 +1,3 @@
+export * from './fake-gateway.js';
+export * from './fake-partition.js';
+export * from './virtual-time.js';

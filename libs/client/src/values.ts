@@ -1,0 +1,74 @@
+import { TidelineError } from '#kernel';
+import type { EntryMessage } from '#wire';
+
+/** Text is stored as UTF-8, bytes as they are; `json(x)` as JSON with its content type. */
+export type ValueInput = string | Uint8Array | TypedValue;
+export type KeyInput = string | Uint8Array;
+
+/** Header of a record in which a value's content type travels. */
+export const CONTENT_TYPE_HEADER = 'content-type';
+
+/** Bytes with a content type. */
+export class TypedValue {
+  constructor(
+    readonly bytes: Uint8Array,
+    readonly contentType: string,
+  ) {}
+}
+
+/** The value as JSON, content type application/json. @throws TidelineError `bad-request` for what has no JSON (undefined, functions, cycles) */
+export const json = (value: unknown): TypedValue => {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch (cause) {
+    throw new TidelineError('bad-request', 'the value has no JSON', { cause });
+  }
+  if (text === undefined) throw new TidelineError('bad-request', 'the value has no JSON');
+  return new TypedValue(Buffer.from(text), 'application/json');
+};
+
+export const keyBytes = (key: KeyInput): Uint8Array => (typeof key === 'string' ? Buffer.from(key) : key);
+
+export const valueBytes = (value: ValueInput): Uint8Array =>
+  typeof value === 'string' ? Buffer.from(value) : value instanceof TypedValue ? value.bytes : value;
+
+/** An entry of a view. */
+export class ViewEntry {
+  readonly key: Buffer;
+  /** The value as it was stored. */
+  readonly value: Buffer;
+  readonly contentType: string | null;
+  /** Offset of the record that last wrote it: what `ifOffset` compares with. */
+  readonly offset: number;
+  /** Log time of that record, ms since the epoch. */
+  readonly logTime: number;
+  /** Log time from which on it is gone, ms since the epoch; null: never. */
+  readonly expiresAt: number | null;
+
+  constructor(entry: EntryMessage) {
+    this.key = entry.key;
+    this.value = entry.value;
+    this.contentType = entry.contentType;
+    this.offset = entry.offset;
+    this.logTime = entry.logTime;
+    this.expiresAt = entry.expiresAt;
+  }
+
+  keyText(): string {
+    return this.key.toString();
+  }
+
+  text(): string {
+    return this.value.toString();
+  }
+
+  /** @throws TidelineError `malformed-json` */
+  json<T = unknown>(): T {
+    try {
+      return JSON.parse(this.value.toString()) as T;
+    } catch (cause) {
+      throw new TidelineError('malformed-json', 'the value is not JSON', { cause });
+    }
+  }
+}
