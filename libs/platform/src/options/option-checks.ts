@@ -51,7 +51,7 @@ export function checkTogether(options: TidelineOptions): Conflict[] {
   }
   checkPorts(options, refuse);
   checkSizes(options, refuse);
-  if (needsLog(options.app) && options.logNodes.length === 0 && options.seeds.length === 0) {
+  if (needsLog(options.app) && options.logNodes.length === 0) {
     refuse('log-nodes', `a ${options.app} needs the log services it works with, e.g. --log-nodes 127.0.0.1:7410`);
   }
   return conflicts;

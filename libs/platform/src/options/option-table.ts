@@ -15,7 +15,7 @@ import {
   TRANSACTION_COMMANDS_MAX,
   type NodeId,
 } from '#kernel';
-import { isWildcard, type PeerAddress } from './address.js';
+import { isWildcard, type Address, type PeerAddress } from './address.js';
 import * as kind from './option-kind.js';
 import type { OptionKind } from './option-kind.js';
 
@@ -29,6 +29,7 @@ export interface Basis {
   readonly 'base-port': number;
   readonly 'node-id': NodeId;
   readonly peers: readonly PeerAddress[];
+  readonly seeds: readonly Address[];
   readonly hostname: string;
   readonly cwd: string;
 }
@@ -75,7 +76,7 @@ const limit = group('Limits');
 
 const portAt = (apps: readonly AppName[], distance: number, text: string): OptionSpec<number> =>
   net(apps, kind.port, (basis) => (basis['base-port'] === 0 ? 0 : basis['base-port'] + distance), text, {
-    fallbackText: `base-port + ${distance}`,
+    fallbackText: distance === 0 ? 'base-port' : `base-port + ${distance}`,
   });
 
 /** Furthest distance of a port from `base-port`. */
@@ -109,12 +110,6 @@ export const OPTION_TABLE = {
     5000,
     'how long a stop may take before the process ends anyway',
   ),
-  'threadpool-size': basic(
-    ALL,
-    kind.integer({ min: 4, max: 1024 }),
-    32,
-    'threads for disk work; takes effect through UV_THREADPOOL_SIZE, which the launcher sets',
-  ),
 
   bind: net(ALL, kind.host, '127.0.0.1', 'address to listen on; other than loopback needs --insecure'),
   insecure: net(ALL, kind.flag, false, 'listen beyond this machine although nothing asks for credentials'),
@@ -124,11 +119,11 @@ export const OPTION_TABLE = {
     7400,
     'moves all ports below; 0: any free ports',
   ),
-  'http-port': portAt(ALL, 0, 'REST, SSE, WebSocket, console, health and metrics'),
+  'http-port': portAt(ALL, 0, 'REST, event streams, health and metrics'),
   'native-port': portAt(EDGE, 1, 'native framed protocol'),
   'nest-port': portAt(EDGE, 2, 'Nest microservice TCP (JSON)'),
-  'resp-port': portAt(EDGE, 3, 'Redis protocol'),
-  'grpc-port': portAt(EDGE, 4, 'gRPC'),
+  'resp-port': portAt(EDGE, 3, 'kept for the Redis protocol; not served yet'),
+  'grpc-port': portAt(EDGE, 4, 'kept for gRPC; not served yet'),
   'log-port': portAt(LOG, 10, 'log service, for gateways and materializers'),
   'peer-port': portAt(LOG, 11, 'Raft, for the other log nodes'),
   'view-port': portAt(VIEW, 20, 'view service, for gateways'),
@@ -148,7 +143,9 @@ export const OPTION_TABLE = {
     fallbackText: 'own host in peers, else bind, else the host name',
   }),
   seeds: cluster(ALL, kind.addresses, [], 'log services of some members, to find the rest', { fallbackText: 'none' }),
-  'log-nodes': cluster(ABOVE_LOG, kind.addresses, [], 'log services of the raft-log nodes', { fallbackText: 'none' }),
+  'log-nodes': cluster(ABOVE_LOG, kind.addresses, (basis) => basis.seeds, 'log services of the raft-log nodes', {
+    fallbackText: 'seeds',
+  }),
   materializers: cluster(['gateway'], kind.addresses, [], 'view services of the materializers', {
     fallbackText: 'none',
   }),
