@@ -43,6 +43,8 @@ export type RecoveryFinding =
       readonly savedAs: string;
     }
   | { readonly kind: 'index-rebuilt'; readonly file: string }
+  /** A segment's header or footer was damaged and could be made again from what surrounds it. */
+  | { readonly kind: 'metadata-rebuilt'; readonly file: string; readonly reason: string }
   | {
       readonly kind: 'corruption';
       readonly file: string;
@@ -82,7 +84,8 @@ export interface PartitionLog {
 
   /**
    * `done(null)`: durable. `done(error)`: the log is unusable from now on and refuses everything; the owner ends the process.
-   * ENOSPC is announced earlier by `nearlyFull`.
+   * ENOSPC is announced earlier by `nearlyFull`. While the end of the log is damaged, batches are refused with `storage-damaged`;
+   * state, install and truncation are not, and the log stays usable.
    */
   persist(request: PersistRequest, done: (error: Error | null) => void): void;
   /** Whether the volume has less room than the reserve; proposals are then refused. Cheap: looked up at most once a second. */
@@ -99,7 +102,11 @@ export interface PartitionLog {
   ): void;
   /** Offset of the first batch whose log time is ≥ time; lastOffset + 1 when there is none. */
   offsetAtTime(time: LogTime, done: (error: Error | null, offset: Offset) => void): void;
-  /** Headers (72 bytes each, plus the payload of control batches) of all batches from the one containing `from`, in order; synchronous, used while opening. */
+  /**
+   * Headers (72 bytes each) of all batches from the one containing `from`, in order; synchronous, used while opening. For a control batch
+   * `header` is the whole batch, so that `batchControlKind(header)` works, and `controlPayload` what follows its kind.
+   * Damaged batches are passed over. The buffers are only valid during the call.
+   */
   scanHeadersSync(from: Offset, visit: (header: Buffer, controlPayload: Buffer | null) => void): void;
 
   /** Lets go of whole segments that end below `offset`. The base moves to the last batch let go. */
@@ -108,7 +115,11 @@ export interface PartitionLog {
   saveCheckpoint(checkpoint: Checkpoint, done: (error: Error | null) => void): void;
   /** Newest first; only such as are whole and at or below lastOffset. */
   readonly checkpoints: readonly Checkpoint[];
-  /** Replaces a damaged range by good batches from a peer; `done` when durable. */
+  /**
+   * Replaces a damaged range, whole, by good batches from a peer; `done` when durable. A range without an end (`toOffset` null) is closed
+   * by what is given: batches up to the commit offset learned from a leader elected since, or none if nothing was promised beyond.
+   * Errors: `bad-request` (no range begins there, or it is not covered), `malformed-batch`; the log stays usable.
+   */
   repair(batches: readonly Uint8Array[], done: (error: Error | null) => void): void;
   /** Waits for what is in flight. */
   close(done: () => void): void;

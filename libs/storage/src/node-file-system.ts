@@ -1,0 +1,139 @@
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fdatasync,
+  fdatasyncSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  read,
+  readSync,
+  readdirSync,
+  renameSync,
+  statfsSync,
+  unlinkSync,
+  write,
+  writeSync,
+  writev,
+} from 'node:fs';
+import { lockDirectorySync } from './directory-lock.js';
+import type { DiskCallback, DiskFile, FileSystem, OpenOptions } from './file-system.js';
+
+/**
+ * The real disk through node:fs. Callbacks run on libuv's pool (raise UV_THREADPOOL_SIZE with the number of partitions). A folder is synced
+ * through a read-only handle; where the platform has no such thing (Windows) renames are as durable as they are.
+ */
+class NodeFile implements DiskFile {
+  constructor(
+    readonly path: string,
+    private readonly fd: number,
+  ) {}
+
+  write(buffers: readonly Uint8Array[], position: number, done: DiskCallback): void {
+    let length = 0;
+    for (const buffer of buffers) length += buffer.length;
+    const written = (error: NodeJS.ErrnoException | null, count: number): void => {
+      if (error) done(error);
+      else if (count === length) done(null);
+      else if (count === 0) done(Object.assign(new Error(`nothing was written to ${this.path}`), { code: 'EIO' }));
+      else this.write(after(buffers, count), position + count, done);
+    };
+    if (buffers.length === 1) write(this.fd, buffers[0], 0, length, position, written);
+    else writev(this.fd, buffers, position, written);
+  }
+
+  read(length: number, position: number, done: (error: Error | null, bytes: Buffer) => void): void {
+    const bytes = Buffer.allocUnsafe(length);
+    read(this.fd, bytes, 0, length, position, (error, count) => {
+      done(error, count === length ? bytes : bytes.subarray(0, Math.max(count, 0)));
+    });
+  }
+
+  sync(done: DiskCallback): void {
+    fdatasync(this.fd, done);
+  }
+
+  readSync(length: number, position: number): Buffer {
+    const bytes = Buffer.allocUnsafe(length);
+    let filled = 0;
+    while (filled < length) {
+      const count = readSync(this.fd, bytes, filled, length - filled, position + filled);
+      if (count === 0) break;
+      filled += count;
+    }
+    return filled === length ? bytes : bytes.subarray(0, filled);
+  }
+
+  writeSync(bytes: Uint8Array, position: number): void {
+    for (let done = 0; done < bytes.length;) {
+      done += writeSync(this.fd, bytes, done, bytes.length - done, position + done);
+    }
+  }
+
+  syncSync(): void {
+    fdatasyncSync(this.fd);
+  }
+
+  truncateSync(length: number): void {
+    ftruncateSync(this.fd, length);
+  }
+
+  sizeSync(): number {
+    return fstatSync(this.fd).size;
+  }
+
+  closeSync(): void {
+    closeSync(this.fd);
+  }
+}
+
+/** What a short write left over. */
+const after = (buffers: readonly Uint8Array[], count: number): Uint8Array[] => {
+  const rest: Uint8Array[] = [];
+  let skip = count;
+  for (const buffer of buffers) {
+    if (skip >= buffer.length) skip -= buffer.length;
+    else {
+      rest.push(skip === 0 ? buffer : buffer.subarray(skip));
+      skip = 0;
+    }
+  }
+  return rest;
+};
+
+const flagsOf = ({ synced, create, exclusive, readOnly }: OpenOptions): number =>
+  (readOnly ? constants.O_RDONLY : constants.O_RDWR) |
+  (synced ? (constants.O_DSYNC ?? constants.O_SYNC ?? 0) : 0) |
+  (create ? constants.O_CREAT : 0) |
+  (create && exclusive ? constants.O_EXCL : 0);
+
+const FILE_MODE = 0o640;
+const DIRECTORY_MODE = 0o750;
+
+export const nodeFileSystem: FileSystem = {
+  openSync: (path, options) => new NodeFile(path, openSync(path, flagsOf(options), FILE_MODE)),
+  existsSync,
+  mkdirSync: (path) => {
+    mkdirSync(path, { mode: DIRECTORY_MODE });
+  },
+  readdirSync: (path) => readdirSync(path).sort(),
+  renameSync,
+  unlinkSync,
+  syncDirectorySync: (path) => {
+    if (process.platform === 'win32') return;
+    const fd = openSync(path, constants.O_RDONLY);
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  },
+  freeBytesSync: (path) => {
+    const { bavail, bsize } = statfsSync(path);
+    return bavail * bsize;
+  },
+  lockSync: lockDirectorySync,
+};
