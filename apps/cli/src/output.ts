@@ -3,7 +3,12 @@ export type OutputFormat = 'table' | 'json';
 
 export const isOutputFormat = (text: string): text is OutputFormat => text === 'table' || text === 'json';
 
-const cell = (value: unknown): string => (value === null || value === undefined ? '–' : typeof value === 'object' ? JSON.stringify(value) : String(value as string | number | boolean));
+const cell = (value: unknown): string =>
+  value === null || value === undefined
+    ? '–'
+    : typeof value === 'object'
+      ? JSON.stringify(value)
+      : String(value as string | number | boolean);
 
 export const printRows = (format: OutputFormat, rows: readonly Readonly<Record<string, unknown>>[]): void => {
   if (format === 'json') {

@@ -49,3 +49,6 @@ export class SeededRng implements Rng {
     return new SeededRng(this.nextU32());
   }
 }
+
+/** For production, where runs need not repeat. Not for secrets. */
+export const systemRng: Rng = { nextU32: () => Math.floor(Math.random() * 0x1_0000_0000) };

@@ -39,3 +39,4 @@ export { ProbeController } from './probe.controller.js';
 export * from './process-end.js';
 export { toRpcException, toRpcPayload, type RpcPayload } from './rpc-payload.js';
 export { parseJson, UNSAFE_NAMES, type JsonLimits } from './safe-json.js';
+export { runServer, type ServerApp } from './run-server.js';

@@ -1,0 +1,112 @@
+import {
+  Inject,
+  Module,
+  type BeforeApplicationShutdown,
+  type DynamicModule,
+  type InjectionToken,
+  type ModuleMetadata,
+  type OnModuleInit,
+} from '@nestjs/common';
+import type { CommandLog } from '#command-log';
+import { systemClock, systemScheduler } from '#kernel';
+import { tcpTransport, type Hello, type Listener } from '#net';
+import { HealthRegistry, Metrics, OPTIONS, PlatformModule, type TidelineOptions } from '#platform';
+import { serveViewQuery } from './serve-view-query.js';
+import { ViewHost } from './view-host.js';
+
+const COMMAND_LOG = Symbol('materializer command log');
+
+/** Where the command log comes from: made here, or another module's (which is then among the imports). */
+export type CommandLogSource = { readonly useExisting: InjectionToken } | { readonly useFactory: () => CommandLog };
+
+export interface MaterializerModuleOptions {
+  readonly options: TidelineOptions;
+  readonly commandLog: CommandLogSource;
+  readonly imports?: ModuleMetadata['imports'];
+}
+
+/** A view this far behind its log, in records, makes the process not ready. */
+const LAG_RECORDS_READY_MAX = 100_000;
+
+/** Listens for gateways of other processes and reports on the views. */
+class ViewService implements OnModuleInit, BeforeApplicationShutdown {
+  private listener: Listener | null = null;
+  private readonly stopCollecting: (() => void)[] = [];
+
+  constructor(
+    @Inject(OPTIONS) private readonly options: TidelineOptions,
+    @Inject(ViewHost) private readonly host: ViewHost,
+    @Inject(HealthRegistry) private readonly health: HealthRegistry,
+    @Inject(Metrics) private readonly metrics: Metrics,
+  ) {}
+
+  async onModuleInit(): Promise<void> {
+    const { options, host } = this;
+    this.health.register('view-lag', () => {
+      const lag = host.lagRecords;
+      if (lag === null) return { ok: false, detail: 'no log node has described the cluster' };
+      return { ok: lag <= LAG_RECORDS_READY_MAX, detail: `${lag} records behind` };
+    });
+    this.reportMetrics();
+    const hello: Hello = { nodeId: 0, clusterId: '', service: 'view', software: 'tideline', addresses: {} };
+    this.listener = await tcpTransport.listen(
+      { host: options.bind, port: options.viewPort },
+      hello,
+      serveViewQuery(host),
+      {
+        connectionsMax: options.connectionsMax,
+      },
+    );
+  }
+
+  private reportMetrics(): void {
+    const { metrics, host } = this;
+    const each = (
+      set: (labels: { view: string; partition: string }, stats: ReturnType<ViewHost['partitionStats']>[number]) => void,
+    ): void => {
+      for (const stats of host.partitionStats()) set({ view: stats.view, partition: String(stats.partition) }, stats);
+    };
+    this.stopCollecting.push(
+      metrics.collect('tideline_view_applied_offset', (gauge) =>
+        each((labels, { offset }) => gauge.set(labels, offset)),
+      ),
+      metrics.collect('tideline_view_lag_records', (gauge) =>
+        each((labels, { commitOffset, offset }) => gauge.set(labels, commitOffset - offset)),
+      ),
+      metrics.collect('tideline_view_lag_seconds', (gauge) =>
+        each((labels, { lagSeconds }) => gauge.set(labels, lagSeconds)),
+      ),
+      metrics.collect('tideline_view_entries', (gauge) => each((labels, { entries }) => gauge.set(labels, entries))),
+      metrics.collect('tideline_view_bytes', (gauge) => each((labels, { bytes }) => gauge.set(labels, bytes))),
+    );
+    const expired = metrics.counter('tideline_view_expired_total');
+    host.onExpired((view, partition, count) => expired.inc({ view, partition: String(partition) }, count));
+  }
+
+  async beforeApplicationShutdown(): Promise<void> {
+    for (const stop of this.stopCollecting) stop();
+    await this.listener?.close();
+    this.host.close();
+  }
+}
+
+/** Views of the topics of a command log, wherever that is. Exports ViewHost, which is the ViewQuery. */
+@Module({})
+export class MaterializerModule {
+  static forRoot(parts: MaterializerModuleOptions): DynamicModule {
+    return {
+      module: MaterializerModule,
+      imports: [PlatformModule.forRoot(parts.options), ...(parts.imports ?? [])],
+      providers: [
+        { provide: COMMAND_LOG, ...parts.commandLog } as never,
+        {
+          provide: ViewHost,
+          inject: [COMMAND_LOG],
+          useFactory: (log: CommandLog) => new ViewHost({ log, clock: systemClock, scheduler: systemScheduler }),
+        },
+        ViewService,
+      ],
+      exports: [ViewHost],
+    };
+  }
+}

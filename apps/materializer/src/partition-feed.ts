@@ -1,0 +1,121 @@
+import { asOffset, toTidelineError, type Clock, type Offset, type Scheduler, type TidelineError } from '#kernel';
+import type { CommandLog, TailChunk, Target } from '#command-log';
+import { batchLength, BATCH_HEADER_BYTES } from '#wire';
+import type { Subscription } from 'rxjs';
+
+/** What a feed fills: a view of one partition. */
+export interface FedView {
+  /** Applied up to here; 0 for nothing. */
+  readonly offset: Offset;
+  /** Whole committed batches, consecutive. Never throws for what a log accepted. */
+  applyBatches(batches: Buffer): void;
+}
+
+/** Bytes applied in one turn of the event loop, so that reads are answered while a view catches up. */
+const SLICE_BYTES = 256 * 1024;
+/** Bytes on their way from the log; a view that is slow slows its own tail and nothing else. */
+export const FEED_CREDIT_BYTES = 8 * 1024 * 1024;
+const RESTART_DELAY_MS = 200;
+
+/**
+ * Feeds one view partition from the committed log. A chunk is released, and so replaced by another, only when it is applied.
+ */
+export class PartitionFeed {
+  private subscription: Subscription | null = null;
+  private readonly chunks: TailChunk[] = [];
+  private at = 0;
+  private scheduled = false;
+  private closed = false;
+  private cancelRestart: (() => void) | null = null;
+  private knownCommit = 0;
+  /** Why the tail ended, while it is being started again. */
+  lastError: TidelineError | null = null;
+
+  constructor(
+    private readonly options: {
+      readonly log: CommandLog;
+      readonly target: Target;
+      readonly view: FedView;
+      readonly clock: Clock;
+      readonly scheduler: Scheduler;
+      /** After each slice applied. */
+      readonly applied: () => void;
+    },
+  ) {
+    this.start();
+  }
+
+  /** Last commit offset heard of; at least what is applied. */
+  get commitOffset(): Offset {
+    return asOffset(Math.max(this.knownCommit, this.options.view.offset));
+  }
+
+  private start(): void {
+    const { log, target, view } = this.options;
+    this.subscription = log.tail(target, asOffset(view.offset + 1), { creditBytes: FEED_CREDIT_BYTES }).subscribe({
+      next: (chunk) => {
+        this.lastError = null;
+        if (chunk.commitOffset > this.knownCommit) this.knownCommit = chunk.commitOffset;
+        this.chunks.push(chunk);
+        // The first chunk of an idle view is applied at once: a read may be waiting for it.
+        if (!this.scheduled) this.work();
+      },
+      error: (error: unknown) => this.restart(toTidelineError(error)),
+      complete: () => this.restart(null),
+    });
+  }
+
+  /** A tail ends only for good reasons (topic gone, offset trimmed): say why and try again, in case it comes back. */
+  private restart(error: TidelineError | null): void {
+    if (this.closed) return;
+    this.lastError = error;
+    this.cancelRestart = this.options.scheduler.after(RESTART_DELAY_MS, () => {
+      this.dropChunks();
+      this.start();
+    });
+  }
+
+  private readonly work = (): void => {
+    this.scheduled = false;
+    if (this.closed) return;
+    let budget = SLICE_BYTES;
+    while (this.chunks.length > 0 && budget > 0) {
+      const chunk = this.chunks[0];
+      const until = sliceEnd(chunk.batches, this.at, budget);
+      const slice = chunk.batches.subarray(this.at, until);
+      if (slice.length > 0) this.options.view.applyBatches(slice);
+      budget -= slice.length;
+      this.at = until;
+      if (this.at >= chunk.batches.length) {
+        this.chunks.shift();
+        this.at = 0;
+        chunk.release();
+      }
+    }
+    this.options.applied();
+    if (this.chunks.length > 0 && !this.scheduled) {
+      this.scheduled = true;
+      this.options.scheduler.defer(this.work);
+    }
+  };
+
+  private dropChunks(): void {
+    for (const chunk of this.chunks.splice(0)) chunk.release();
+    this.at = 0;
+  }
+
+  close(): void {
+    this.closed = true;
+    this.cancelRestart?.();
+    this.subscription?.unsubscribe();
+    this.dropChunks();
+  }
+}
+
+/** End of the whole batches from `at` that make up about `budget` bytes; at least one batch. */
+const sliceEnd = (batches: Buffer, at: number, budget: number): number => {
+  if (batches.length - at <= budget) return batches.length;
+  let end = at;
+  while (end + BATCH_HEADER_BYTES <= batches.length && end - at < budget) end += batchLength(batches, end);
+  return Math.min(end, batches.length);
+};

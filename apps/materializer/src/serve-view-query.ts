@@ -1,0 +1,94 @@
+import { TidelineError, toTidelineError } from '#kernel';
+import type { ConnectionHandler, Responder, StreamProducer } from '#net';
+import type { ViewQuery, WatchEvent } from '#views';
+import { viewServiceV1, type Pieces } from '#wire';
+import type { Subscription } from 'rxjs';
+
+/** Events that wait for a reader's credit; beyond it the reader is dropped with `too-slow`. */
+export const WATCH_EVENTS_WAITING_MAX = 65_536;
+/** Events in one item of a watch stream. */
+const WATCH_EVENTS_PER_ITEM = 256;
+
+/** The materializer service (libs/wire view-service-v1.ts) over a ViewQuery. */
+export const serveViewQuery = (query: ViewQuery): ConnectionHandler => ({
+  request(method, payload, responder) {
+    try {
+      answer(query, method, payload, responder);
+    } catch (error) {
+      responder.fail(toTidelineError(error));
+    }
+  },
+  stream(method, payload, producer) {
+    try {
+      if (method !== viewServiceV1.watch.method)
+        throw new TidelineError('not-found', `no stream ${method} at the materializer service`);
+      watch(query, viewServiceV1.watch.decodeRequest(payload), producer);
+    } catch (error) {
+      producer.end(toTidelineError(error));
+    }
+  },
+  post() {
+    // The view service has no posts; one that arrives is for a service of a later version and asks for no answer.
+  },
+});
+
+const answer = (query: ViewQuery, method: number, payload: Buffer, responder: Responder): void => {
+  const reply = <T>(promise: Promise<T>, encode: (value: T) => Pieces): void => {
+    promise.then(
+      (value) => responder.ok(encode(value)),
+      (error: unknown) => responder.fail(toTidelineError(error)),
+    );
+  };
+  switch (method) {
+    case viewServiceV1.get.method:
+      return reply(query.get(viewServiceV1.get.decodeRequest(payload)), viewServiceV1.get.encodeResponse);
+    case viewServiceV1.scan.method:
+      return reply(query.scan(viewServiceV1.scan.decodeRequest(payload)), viewServiceV1.scan.encodeResponse);
+    case viewServiceV1.results.method:
+      return reply(query.results(viewServiceV1.results.decodeRequest(payload)), viewServiceV1.results.encodeResponse);
+    case viewServiceV1.stats.method:
+      return reply(query.stats(), viewServiceV1.stats.encodeResponse);
+    default:
+      responder.fail(new TidelineError('not-found', `no method ${method} at the materializer service`));
+  }
+};
+
+const watch = (
+  query: ViewQuery,
+  request: { view: string; partition: number; prefix: Buffer },
+  producer: StreamProducer,
+): void => {
+  let waiting: WatchEvent[] = [];
+  let ended: { error: TidelineError | null } | null = null;
+  let subscription: Subscription | null = null;
+  const drain = (): void => {
+    while (waiting.length > 0 && producer.credit > 0)
+      producer.item(viewServiceV1.watch.encodeItem(waiting.splice(0, WATCH_EVENTS_PER_ITEM)));
+    if (ended && waiting.length === 0) producer.end(ended.error);
+  };
+  const finish = (error: TidelineError | null): void => {
+    if (ended) return;
+    ended = { error };
+    drain();
+  };
+  producer.onCancel(() => {
+    waiting = [];
+    subscription?.unsubscribe();
+  });
+  producer.onCredit(drain);
+  subscription = query.watch(request).subscribe({
+    next: (event) => {
+      if (ended) return;
+      waiting.push(event);
+      if (waiting.length > WATCH_EVENTS_WAITING_MAX) {
+        waiting = [];
+        finish(new TidelineError('too-slow', `${WATCH_EVENTS_WAITING_MAX} changes were waiting for this reader`));
+        subscription?.unsubscribe();
+        return;
+      }
+      drain();
+    },
+    error: (error: unknown) => finish(toTidelineError(error)),
+    complete: () => finish(null),
+  });
+};

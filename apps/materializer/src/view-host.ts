@@ -1,0 +1,332 @@
+import { SLOTS, TidelineError, asLogTime, type Clock, type Offset, type Scheduler } from '#kernel';
+import type { ClusterDescription, CommandLog, TopicDescription } from '#command-log';
+import {
+  MapView,
+  type ApplyResult,
+  type Entry,
+  type Position,
+  type ReadPoint,
+  type ScanPage,
+  type ViewQuery,
+  type ViewStats,
+  type WatchEvent,
+} from '#views';
+import { Observable, type Subscription } from 'rxjs';
+import { PartitionFeed } from './partition-feed.js';
+import { PositionWaiters } from './position-waiters.js';
+
+/** Expired entries removed from memory in one go, so that a million of them do not stop the process. */
+const EXPIRE_SLICE = 1000;
+const RECLAIM_SLICE_BYTES = 1024 * 1024;
+const HOUSEKEEPING_MS = 100;
+/** Entries of one page of a watch's first part. */
+const WATCH_PAGE = 500;
+const WATCH_PAGE_BYTES = 1024 * 1024;
+
+/** One view of one partition with what feeds it and who waits for it. */
+interface HostedPartition {
+  readonly partition: number;
+  readonly view: MapView;
+  readonly feed: PartitionFeed;
+  readonly waiters: PositionWaiters;
+  /** A question for the log's time is under way; see `housekeeping`. */
+  askingTime: boolean;
+}
+
+interface HostedView {
+  readonly name: string;
+  readonly topic: string;
+  readonly partitions: readonly HostedPartition[];
+}
+
+/**
+ * The views this process hosts: one of its own name for every topic that has one, built from the committed log and from nothing else.
+ * Follows the cluster's description: a new topic gets its view, a deleted one loses it.
+ */
+export class ViewHost implements ViewQuery {
+  private readonly views = new Map<string, HostedView>();
+  private readonly subscription: Subscription;
+  private cancelHousekeeping: (() => void) | null = null;
+  private closed = false;
+  private expired: (view: string, partition: number, count: number) => void = () => undefined;
+
+  constructor(
+    private readonly options: {
+      readonly log: CommandLog;
+      readonly clock: Clock;
+      readonly scheduler: Scheduler;
+      /** Results of commands kept per partition. */
+      readonly resultsMax?: number;
+    },
+  ) {
+    this.subscription = options.log.changes.subscribe((cluster) => this.follow(cluster));
+    this.cancelHousekeeping = options.scheduler.after(HOUSEKEEPING_MS, this.housekeeping);
+  }
+
+  private follow(cluster: ClusterDescription): void {
+    if (cluster.topics.length === 0) return;
+    const wanted = new Map(
+      cluster.topics.filter((topic) => topic.view.kind === 'map').map((topic) => [topic.name, topic]),
+    );
+    for (const [name, view] of this.views) {
+      if (wanted.has(name)) continue;
+      this.views.delete(name);
+      closeView(view);
+    }
+    for (const [name, topic] of wanted) if (!this.views.has(name)) this.views.set(name, this.open(topic));
+  }
+
+  private open(topic: TopicDescription): HostedView {
+    const { log, clock, scheduler, resultsMax } = this.options;
+    const partitions = topic.partitions.map(({ partition }) => {
+      const view = new MapView(resultsMax === undefined ? {} : { resultsMax });
+      const waiters = new PositionWaiters(clock, scheduler);
+      const target = { topic: topic.name, partition };
+      const feed = new PartitionFeed({
+        log,
+        target,
+        view,
+        clock,
+        scheduler,
+        applied: () => waiters.reached(view.offset),
+      });
+      return { partition, view, feed, waiters, askingTime: false };
+    });
+    return { name: topic.name, topic: topic.name, partitions };
+  }
+
+  private hosted(view: string, partition: number): HostedPartition {
+    const found = this.views.get(view);
+    if (!found) {
+      if (this.options.log.describe().topics.length === 0)
+        throw new TidelineError('not-ready', 'the views are not known yet');
+      throw new TidelineError('unknown-view', `no view named ${JSON.stringify(view)}`, { details: { view } });
+    }
+    const hosted = found.partitions[partition];
+    if (!hosted)
+      throw new TidelineError('unknown-partition', `view ${view} has no partition ${partition}`, {
+        details: { view, partition },
+      });
+    return hosted;
+  }
+
+  /** Calls `read` when the partition has applied `offset`; at once, without waiting for a turn, when it has already. */
+  private when<T>(
+    request: { view: string; partition: number; timeoutMs: number },
+    offset: Offset,
+    read: (hosted: HostedPartition) => T,
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const hosted = this.hosted(request.view, request.partition);
+      const run = (): void => {
+        try {
+          resolve(read(hosted));
+        } catch (error) {
+          reject(error as Error);
+        }
+      };
+      if (hosted.view.offset >= offset) run();
+      else hosted.waiters.add(offset, request.timeoutMs, (error) => (error ? reject(error) : run()));
+    });
+  }
+
+  get(request: {
+    view: string;
+    partition: number;
+    key: Buffer;
+    at: ReadPoint;
+    timeoutMs: number;
+  }): Promise<{ entry: Entry | null; position: Position }> {
+    return this.when(request, request.at.offset, ({ view }) => ({
+      entry: view.get(request.key, request.at.time ?? view.logTime),
+      position: positionOf(view),
+    }));
+  }
+
+  scan(request: {
+    view: string;
+    partition: number;
+    prefix: Buffer;
+    after: Buffer | null;
+    limit: number;
+    bytesMax: number;
+    values: boolean;
+    at: ReadPoint;
+    timeoutMs: number;
+  }): Promise<ScanPage & { position: Position }> {
+    const { prefix, after, limit, bytesMax, values, at } = request;
+    return this.when(request, at.offset, ({ view }) => {
+      const page = view.scan({ prefix, after, limit, bytesMax, values, time: at.time ?? view.logTime });
+      return { entries: page.entries, more: page.more, position: positionOf(view) };
+    });
+  }
+
+  results(request: {
+    view: string;
+    partition: number;
+    firstOffset: Offset;
+    lastOffset: Offset;
+    timeoutMs: number;
+  }): Promise<{ results: readonly ApplyResult[]; position: Position }> {
+    const { firstOffset, lastOffset } = request;
+    return this.when(request, lastOffset, ({ view }) => ({
+      results: view.results({ firstOffset, lastOffset }),
+      position: positionOf(view),
+    }));
+  }
+
+  watch({
+    view: name,
+    partition,
+    prefix,
+  }: {
+    view: string;
+    partition: number;
+    prefix: Buffer;
+  }): Observable<WatchEvent> {
+    return new Observable((subscriber) => {
+      const { view } = this.hosted(name, partition);
+      // Entries first, changes after: in one turn, so that none falls between. Pages keep a single scan short, not the whole.
+      let after: Buffer | null = null;
+      for (let more = true; more && !subscriber.closed;) {
+        const page: ScanPage = view.scan({
+          prefix,
+          after,
+          limit: WATCH_PAGE,
+          bytesMax: WATCH_PAGE_BYTES,
+          values: true,
+          time: view.logTime,
+        });
+        for (const entry of page.entries) subscriber.next({ type: 'put', partition, entry });
+        after = page.entries.at(-1)?.key ?? after;
+        ({ more } = page);
+      }
+      subscriber.next({ type: 'live', partition, offset: view.offset });
+      return view.onChange((change) => {
+        if (change.type === 'put') subscriber.next({ type: 'put', partition, entry: change.entry });
+        else subscriber.next({ type: change.type, partition, key: change.key, offset: change.offset });
+      }, prefix);
+    });
+  }
+
+  stats(): Promise<readonly ViewStats[]> {
+    return Promise.resolve([...this.views.values()].map(statsOf));
+  }
+
+  /** Largest number of committed records a view is behind by; null before the first description. */
+  get lagRecords(): number | null {
+    if (this.views.size === 0) return null;
+    let lag = 0;
+    for (const view of this.views.values()) {
+      for (const { feed, view: state } of view.partitions) lag = Math.max(lag, feed.commitOffset - state.offset);
+    }
+    return lag;
+  }
+
+  /** What the metrics say of each partition of each view. */
+  partitionStats(): readonly {
+    view: string;
+    partition: number;
+    offset: Offset;
+    commitOffset: Offset;
+    lagSeconds: number;
+    entries: number;
+    bytes: number;
+  }[] {
+    return [...this.views.values()].flatMap(({ name, partitions }) =>
+      partitions.map(({ partition, view, feed }) => {
+        const behind = feed.commitOffset > view.offset;
+        const lagSeconds = behind ? Math.max(0, this.options.clock.wallMs() - view.logTime) / 1000 : 0;
+        return {
+          view: name,
+          partition,
+          offset: view.offset,
+          commitOffset: feed.commitOffset,
+          lagSeconds,
+          entries: view.entries,
+          bytes: view.bytes,
+        };
+      }),
+    );
+  }
+
+  /** Entries were removed from memory after they had expired. */
+  onExpired(listener: (view: string, partition: number, count: number) => void): void {
+    this.expired = listener;
+  }
+
+  /** Removes what has expired and gives memory back, a little at a time. */
+  private readonly housekeeping = (): void => {
+    if (this.closed) return;
+    let busy = false;
+    for (const { name, topic, partitions } of this.views.values()) {
+      for (const hosted of partitions) {
+        const { view } = hosted;
+        const removed = view.expire({ until: view.logTime, max: EXPIRE_SLICE });
+        if (removed > 0) this.expired(name, hosted.partition, removed);
+        if (removed === EXPIRE_SLICE) busy = true;
+        view.reclaim(RECLAIM_SLICE_BYTES);
+        this.askForTime(topic, hosted);
+      }
+    }
+    if (busy) this.options.scheduler.defer(this.housekeeping);
+    else this.cancelHousekeeping = this.options.scheduler.after(HOUSEKEEPING_MS, this.housekeeping);
+  };
+
+  /**
+   * Log time stands still while nothing is written, and expiry goes by log time alone. So when an entry is due by this node's clock, the
+   * leader is asked for a barrier: if its clock agrees it logs a beacon, and every host sees the entry expire at the same place.
+   */
+  private askForTime(topic: string, hosted: HostedPartition): void {
+    const due = hosted.view.nextExpiry();
+    if (due === null || hosted.askingTime || due > this.options.clock.wallMs() || due <= hosted.view.logTime) return;
+    hosted.askingTime = true;
+    this.options.log
+      .barrier({ topic, partition: hosted.partition })
+      .catch(() => undefined)
+      .finally(() => {
+        hosted.askingTime = false;
+      });
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.cancelHousekeeping?.();
+    this.subscription.unsubscribe();
+    for (const view of this.views.values()) closeView(view);
+    this.views.clear();
+  }
+}
+
+const positionOf = (view: MapView): Position => ({ offset: view.offset, logTime: view.logTime });
+
+const closeView = (view: HostedView): void => {
+  for (const { feed, waiters } of view.partitions) {
+    feed.close();
+    waiters.failAll(new TidelineError('not-ready', 'the view is being closed'));
+  }
+};
+
+const statsOf = ({ name, topic, partitions }: HostedView): ViewStats => {
+  const stats = partitions.map(({ partition, view, feed }) => ({
+    partition,
+    offset: view.offset,
+    logTime: asLogTime(view.logTime),
+    commitOffset: feed.commitOffset,
+    digest: view.digest,
+    entries: view.entries,
+    bytes: view.bytes,
+  }));
+  const sum = (pick: (partition: (typeof stats)[number]) => number): number =>
+    stats.reduce((total, partition) => total + pick(partition), 0);
+  return {
+    view: name,
+    topic,
+    kind: 'map',
+    slots: SLOTS,
+    partitions: stats,
+    entries: sum((p) => p.entries),
+    bytes: sum((p) => p.bytes),
+  };
+};

@@ -1,0 +1,2 @@
+export { StandaloneModule } from './standalone.module.js';
+export { startStandalone } from './start-standalone.js';
