@@ -108,9 +108,18 @@ interface ConfigurationAt {
 export class ConfigurationHistory {
   private readonly items: ConfigurationAt[] = [];
 
-  constructor(current: ConfigurationAt, previous: ConfigurationAt | undefined) {
-    if (previous !== undefined) this.items.push(previous);
-    this.items.push(current);
+  constructor(parts: { current: ConfigurationAt; previous: ConfigurationAt | undefined; commit: Offset }) {
+    if (parts.previous !== undefined) this.items.push(parts.previous);
+    this.items.push(parts.current);
+    this.settle(parts.commit);
+  }
+
+  /**
+   * Whether a node may campaign: a voter, or one that stops being a voter by a change that is not known to be committed. The change may
+   * depend on it: the voters that stay may all be behind those that go (dissertation, section 4.2.2).
+   */
+  mayCampaign(id: NodeId): boolean {
+    return this.items.some(({ configuration }) => isVoter(configuration, id));
   }
 
   get current(): Configuration {

@@ -9,7 +9,7 @@ import {
   type Rng,
   type Term,
 } from '#kernel';
-import { ConfigurationHistory, isVoter, membersOf } from './configuration.js';
+import { ConfigurationHistory, membersOf } from './configuration.js';
 import { Durability } from './durability.js';
 import { EntryLog } from './entry-log.js';
 import { Outbox } from './outbox.js';
@@ -107,10 +107,11 @@ export class CoreState {
     this.commit = log.commit;
     this.log = new EntryLog(log);
     assert(this.log.lastTerm <= this.term, 'the hard state is as new as the log');
-    this.configurations = new ConfigurationHistory(
-      { configuration: log.configuration, offset: log.configurationOffset },
-      log.previousConfiguration,
-    );
+    this.configurations = new ConfigurationHistory({
+      current: { configuration: log.configuration, offset: log.configurationOffset },
+      previous: log.previousConfiguration,
+      commit: log.commit,
+    });
     this.durability = new Durability(log.lastOffset);
     this.handedOver = log.lastOffset;
     this.self = new Progress(this.id, asOffset(log.lastOffset + 1), 0);
@@ -123,7 +124,7 @@ export class CoreState {
 
   /** Whether this node may campaign. */
   get promotable(): boolean {
-    return isVoter(this.configuration, this.id);
+    return this.configurations.mayCampaign(this.id);
   }
 
   /** Whether a leader has committed an entry of its own term. */

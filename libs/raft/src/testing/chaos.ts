@@ -21,6 +21,12 @@ interface Rates {
   readonly trim: number;
   readonly peerLost: number;
   readonly pause: number;
+  readonly campaign: number;
+  readonly depose: number;
+  /** Per message: to be much later than the others. */
+  readonly late: number;
+  /** Per node and step: several events make one turn. */
+  readonly turn: number;
 }
 
 /** Steps between two ticks of a node. */
@@ -47,36 +53,46 @@ export class Chaos implements NodeHost {
   private nextValue = 1;
   private nextRead = 1;
   private healing = false;
+  private isIdle = false;
   readonly counts = { proposed: 0, reads: 0, elections: 0, crashes: 0, snapshots: 0, changes: 0, truncations: 0 };
 
   constructor(seed: number) {
     const rng = (this.rng = new SeededRng(seed));
     const some = (most: number): number => (randomChance(rng, 0.5) ? (randomBelow(rng, 1000) / 1000) * most : 0);
+    // Now and then one thing happens all the time: elections, membership changes. Elections with little in between make short logs that
+    // part often, as in figure 8.
+    const storm = randomChance(rng, 0.4);
+    const churn = storm && randomChance(rng, 0.5);
+    const reform = randomChance(rng, 0.25);
     this.rates = {
       loss: some(0.3),
       duplication: some(0.1),
       delayMax: 1 + randomBelow(rng, randomChance(rng, 0.5) ? 4 : 40),
       persistDelayMax: 1 + randomBelow(rng, randomChance(rng, 0.5) ? 3 : 30),
-      partition: some(0.01),
+      partition: some(storm ? 0.03 : 0.01),
       heal: 0.005 + some(0.02),
-      crash: some(0.01),
-      restart: 0.01 + some(0.03),
-      propose: 0.05 + some(0.5),
-      read: some(0.2),
-      change: some(0.01),
-      transfer: some(0.01),
+      crash: churn ? 0.03 : some(storm ? 0.03 : 0.01),
+      restart: churn ? 0.1 : 0.01 + some(storm ? 0.1 : 0.03),
+      propose: churn ? 0.03 : 0.05 + some(0.5),
+      read: some(0.3),
+      change: reform ? 0.1 : some(0.01),
+      transfer: some(storm ? 0.05 : 0.01),
       trim: some(0.05),
-      peerLost: some(0.01),
+      peerLost: some(storm ? 0.1 : 0.01),
       pause: some(0.003),
+      campaign: some(storm ? 0.1 : 0.005),
+      depose: churn ? 0.02 : some(storm ? 0.02 : 0.005),
+      late: 0.01 + some(0.05),
+      turn: some(0.5),
     };
     this.core = {
       ...CORE_OPTIONS,
-      messageBytesMax: randomChance(rng, 0.5) ? 40 : 4000,
+      messageBytesMax: churn || randomChance(rng, 0.5) ? 40 : 4000,
       inflightBytesMax: randomChance(rng, 0.5) ? 100 : 10_000,
       uncommittedBytesMax: randomChance(rng, 0.3) ? 200 : 100_000,
       cacheBytesMax: randomChance(rng, 0.5) ? 60 : 10_000,
     };
-    this.voters = randomChance(rng, 0.7) ? 3 : 1 + randomBelow(rng, NODES);
+    this.voters = churn ? NODES : randomChance(rng, 0.6) ? 3 : 1 + randomBelow(rng, NODES);
     for (let i = 1; i <= NODES; i++) {
       const id = asNodeId(i);
       const disk = new DiskImage();
@@ -111,7 +127,7 @@ export class Chaos implements NodeHost {
     if (this.chance(this.rates.loss)) return;
     const copies = this.chance(this.rates.duplication) ? 2 : 1;
     for (let i = 0; i < copies; i++) {
-      const late = this.chance(0.01) ? 200 : 0;
+      const late = this.chance(this.rates.late) ? randomBelow(this.rng, 300) : 0;
       this.after(this.delay(this.rates.delayMax) + late, () => this.arrive(message));
     }
   }
@@ -140,7 +156,7 @@ export class Chaos implements NodeHost {
   }
 
   logReadDue(node: ClusterNode, read: LogRead): void {
-    this.later(node, this.delay(5), () => node.answerLogRead(read));
+    this.later(node, this.delay(this.chance(0.1) ? 300 : 5), () => node.answerLogRead(read));
   }
 
   snapshotDue(node: ClusterNode, peer: NodeId): void {
@@ -181,6 +197,7 @@ export class Chaos implements NodeHost {
 
   private step(): void {
     this.time++;
+    for (const node of this.nodes.values()) if (this.chance(this.rates.turn)) node.beginTurn();
     const due = this.agenda.get(this.time);
     if (due !== undefined) {
       this.agenda.delete(this.time);
@@ -191,7 +208,8 @@ export class Chaos implements NodeHost {
       if (this.time % STEPS_PER_TICK === this.tickPhase.get(node.id)) node.tick();
     }
     if (!this.healing) this.disturb();
-    this.work();
+    if (!this.isIdle) this.work();
+    for (const node of this.nodes.values()) if (!this.chance(this.rates.turn)) node.endTurn();
     if (this.time % 50 === 0) this.invariants.checkLogs();
   }
 
@@ -204,6 +222,7 @@ export class Chaos implements NodeHost {
   private disturb(): void {
     const { rng, rates } = this;
     if (this.chance(rates.partition)) this.partition();
+    if (this.chance(rates.depose)) this.depose();
     if (this.chance(rates.heal)) this.blocked.clear();
     if (this.chance(rates.crash)) this.crash(this.anyNode());
     if (this.chance(rates.crash / 20)) for (const node of this.nodes.values()) this.crash(node);
@@ -214,6 +233,24 @@ export class Chaos implements NodeHost {
       const node = this.anyNode();
       if (node.isUp) node.step({ type: 'peer-lost', peer: this.anyNode().id });
     }
+  }
+
+  /** Cuts a leader off and tells the others at once: it goes on believing in itself while they elect another. */
+  private depose(): void {
+    const leader = this.anyLeader();
+    if (leader === undefined) return;
+    const oneWay = randomChance(this.rng, 0.3);
+    for (const node of this.nodes.values()) {
+      if (node === leader) continue;
+      this.blocked.add(`${leader.id}>${node.id}`);
+      if (!oneWay) this.blocked.add(`${node.id}>${leader.id}`);
+      if (node.isUp) node.step({ type: 'peer-lost', peer: leader.id });
+    }
+  }
+
+  private anyLeader(): ClusterNode | undefined {
+    const leaders = [...this.nodes.values()].filter((node) => node.isUp && node.core.role === 'leader');
+    return leaders[randomBelow(this.rng, leaders.length)];
   }
 
   /** Isolates one, splits the cluster, cuts single directions, or leaves one node as the only bridge. */
@@ -257,7 +294,7 @@ export class Chaos implements NodeHost {
 
   private work(): void {
     const { rng, rates } = this;
-    const node = this.anyNode();
+    const node = (randomChance(rng, 0.5) ? this.anyLeader() : undefined) ?? this.anyNode();
     if (!node.isUp || this.isPaused(node.id)) return;
     if (randomChance(rng, rates.propose)) {
       const texts = Array.from({ length: 1 + randomBelow(rng, 4) }, () => {
@@ -268,29 +305,37 @@ export class Chaos implements NodeHost {
     }
     if (randomChance(rng, rates.read)) {
       const id = this.nextRead++;
-      this.invariants.readRequested(id, node.id);
+      this.invariants.readRequested(id);
       if (node.read(id)) this.counts.reads++;
+      else this.invariants.readRefused(id);
     }
     if (this.chance(rates.change)) {
       const ids = Array.from({ length: NODES }, (_, i) => asNodeId(i + 1));
       const voters = ids.filter(() => randomChance(rng, 0.6));
       const learners = ids.filter((id) => !voters.includes(id) && randomChance(rng, 0.5));
+      // In a turn of its own, so that it is clear which configuration a commit was counted in.
+      node.endTurn();
       if (node.change({ voters, learners }).ok) this.counts.changes++;
     }
     if (this.chance(rates.transfer)) node.step({ type: 'transfer-leadership', to: this.anyNode().id });
-    if (this.chance(rates.transfer / 4)) node.step({ type: 'campaign' });
+    if (this.chance(rates.campaign)) node.step({ type: 'campaign' });
   }
 
-  /** Faults end. Within `stepsMax` steps there must be one leader, a new entry committed, and every member at its end. */
+  /**
+   * Faults end. Within `stepsMax` steps there must be one leader and something new committed; when the work ends too, every member must reach
+   * the end of the log, and every read asked for since must have been answered.
+   */
   heal(stepsMax = 4000): void {
     this.healing = true;
     this.blocked.clear();
     this.pausedUntil.clear();
     for (const node of this.nodes.values()) this.restart(node);
     const before = this.invariants.commitMax;
+    this.invariants.forgetReads();
     for (let i = 0; i < stepsMax; i++) {
       this.step();
-      if (i > 500 && i % 100 === 0 && this.invariants.commitMax > before && this.hasConverged()) {
+      if (i > stepsMax / 4 && this.invariants.commitMax > before) this.isIdle = true;
+      if (this.isIdle && i % 20 === 0 && this.hasConverged()) {
         this.invariants.checkLogs();
         this.invariants.checkCommittedSurvives();
         return;
@@ -299,16 +344,15 @@ export class Chaos implements NodeHost {
     assert(false, `27: a healed cluster converges: ${this.describe()}`);
   }
 
-  /** Work goes on meanwhile, so members may be as far behind as a message takes. */
   private hasConverged(): boolean {
     const up = [...this.nodes.values()];
     const leader = up.find((node) => node.core.role === 'leader' && node.core.committedInTerm);
     if (leader === undefined) return false;
-    const { configuration, commit } = leader.core.status();
-    if (configuration.outgoing.length > 0) return false;
+    const { configuration, commit, lastOffset, term } = leader.core.status();
+    if (configuration.outgoing.length > 0 || commit !== lastOffset || this.invariants.readsOpen > 0) return false;
     return [...configuration.voters, ...configuration.learners].every((id) => {
       const core = this.nodes.get(id)?.core;
-      return core !== undefined && core.term === leader.core.term && core.commit >= commit - 200 && core.commit > 0;
+      return core !== undefined && core.term === term && core.commit === commit && core.lastOffset === commit;
     });
   }
 

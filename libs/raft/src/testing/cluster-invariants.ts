@@ -31,9 +31,11 @@ export class ClusterInvariants {
   /** The one committed log, entry by entry. */
   readonly committed: Entry[] = [];
   private readonly committedAt = new Map<Offset, Entry>();
+  /** Term of the leader that committed each of them. */
+  private readonly committedIn: Term[] = [];
   private readonly commitOf = new Map<NodeId, Offset>();
   /** Reads under way: what was committed when they were asked for. */
-  private readonly reads = new Map<number, { readonly floor: Offset; readonly node: NodeId }>();
+  private readonly reads = new Map<number, Offset>();
   readsAnswered = 0;
 
   constructor(nodes: ReadonlyMap<NodeId, ClusterNode>) {
@@ -60,6 +62,14 @@ export class ClusterInvariants {
       this.countVote(message.term, message.from, message.from);
       assert(disk.hardState.term >= message.term, '8: a candidate wrote down its term before it asked');
     }
+    if (
+      message.type === 'append-request' ||
+      message.type === 'heartbeat' ||
+      message.type === 'snapshot-request' ||
+      message.type === 'timeout-now'
+    ) {
+      assert(disk.hardState.term >= message.term, '7: a leader wrote down its term before it led');
+    }
     if (message.type === 'append-response' && message.success) {
       assert(disk.lastOffset >= message.offset, '9: an acknowledgement is covered by the disk');
       const known = this.leaderOf.get(message.term);
@@ -75,8 +85,21 @@ export class ClusterInvariants {
     ofTerm.set(voter, candidate);
   }
 
-  readRequested(id: number, node: NodeId): void {
-    this.reads.set(id, { floor: this.commitMax, node });
+  readRequested(id: number): void {
+    this.reads.set(id, this.commitMax);
+  }
+
+  readRefused(id: number): void {
+    this.reads.delete(id);
+  }
+
+  /** Reads whose node went down are never answered. */
+  forgetReads(): void {
+    this.reads.clear();
+  }
+
+  get readsOpen(): number {
+    return this.reads.size;
   }
 
   /** Before the ready is carried out. */
@@ -89,12 +112,12 @@ export class ClusterInvariants {
     }
     if (ready.snapshot !== null) assert(role !== 'leader', '12: a leader never installs a snapshot');
     for (const { id, offset } of ready.reads) {
-      const read = this.reads.get(id);
-      if (read === undefined) continue;
+      const floor = this.reads.get(id);
+      if (floor === undefined) continue;
       this.reads.delete(id);
       if (offset === null) continue;
       this.readsAnswered++;
-      assert(offset >= read.floor, '16: a read sees all that was committed before it was asked for');
+      assert(offset >= floor, '16: a read sees all that was committed before it was asked for');
     }
     if (ready.commit !== null) this.observeCommit(node, ready);
   }
@@ -107,25 +130,30 @@ export class ClusterInvariants {
     }
     this.leaderOf.set(term, node.id);
     // The ready that tells of it has not been carried out: the log is what it was at the election.
-    for (const entry of this.committed) {
-      if (entry.lastOffset <= node.volatile.baseOffset) continue;
+    for (let i = 0; i < this.committed.length; i++) {
+      const entry = this.committed[i];
+      // The leader of an earlier term may come to know of its election late.
+      if (this.committedIn[i] >= term || entry.lastOffset <= node.volatile.baseOffset) continue;
       const own = node.volatile.entryAt(entry.firstOffset);
       assert(own !== undefined && sameEntry(own, entry), '6: a leader has everything committed before');
     }
-    assert(node.volatile.baseOffset <= this.commitMax, '12: nothing uncommitted is in a snapshot');
   }
 
   private observeCommit(node: ClusterNode, ready: Ready): void {
     const commit = ready.commit ?? NO_OFFSET;
     assert(commit >= (this.commitOf.get(node.id) ?? 0) || !node.isUp, '7: the commit offset does not go back');
-    const seen = node.volatile.copy();
-    if (ready.persist !== null) seen.write(ready);
+    let seen = node.volatile;
+    if (ready.persist !== null) {
+      seen = node.volatile.copy();
+      seen.write(ready);
+    }
     assert(commit <= seen.lastOffset, 'what is committed is in the log');
     assert(
       commit === seen.baseOffset || seen.entryAt(commit)?.lastOffset === commit,
       'an entry is committed as a whole',
     );
-    for (const entry of seen.entries) {
+    for (let i = seen.indexOf(this.commitOf.get(node.id) ?? NO_OFFSET); i < seen.entries.length; i++) {
+      const entry = seen.entries[i];
       if (entry.lastOffset > commit) break;
       const agreed = this.committedAt.get(entry.firstOffset);
       if (agreed !== undefined) assert(sameEntry(agreed, entry), '4: committed logs agree');
@@ -133,6 +161,7 @@ export class ClusterInvariants {
         assert(entry.firstOffset === this.commitMax + 1, '4: entries are committed in order');
         this.assertDurable(seen.configurationAt(seen.lastOffset).configuration, entry);
         this.committed.push(entry);
+        this.committedIn.push(node.core.term);
         this.committedAt.set(entry.firstOffset, entry);
       }
     }
@@ -180,15 +209,15 @@ export class ClusterInvariants {
     }
   }
 
-  /** 7: what is on disk reaches what was committed, on enough nodes to bring it back. */
+  /** 1: what was committed is still on some disk, or in a snapshot there. */
   checkCommittedSurvives(): void {
     for (const entry of this.committed) {
-      const holders = [...this.nodes.values()].filter(
-        ({ disk }) =>
-          disk.baseOffset >= entry.lastOffset ||
-          disk.entries.some((own) => own.firstOffset === entry.firstOffset && sameEntry(own, entry)),
-      );
-      assert(holders.length > 0, '1: committed entries are kept');
+      const isKept = [...this.nodes.values()].some(({ disk }) => {
+        if (disk.baseOffset >= entry.lastOffset) return true;
+        const own = disk.entryAt(entry.firstOffset);
+        return own !== undefined && sameEntry(own, entry);
+      });
+      assert(isKept, '1: committed entries are kept');
     }
   }
 }

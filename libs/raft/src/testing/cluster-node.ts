@@ -51,6 +51,7 @@ export class ClusterNode {
   volatile: DiskImage;
   core: RaftCore;
   isUp = true;
+  private inTurn = false;
   /** Units not yet written, oldest first, each with the messages that wait for it. */
   readonly pending: { readonly unit: Ready; readonly messages: Message[] }[] = [];
   private readonly host: NodeHost;
@@ -105,7 +106,18 @@ export class ClusterNode {
     return result;
   }
 
+  /** Events and proposals gather until `endTurn`. */
+  beginTurn(): void {
+    this.inTurn = true;
+  }
+
+  endTurn(): void {
+    this.inTurn = false;
+    if (this.isUp) this.drain();
+  }
+
   drain(): void {
+    if (this.inTurn) return;
     while (this.core.hasReady()) this.carryOut(this.core.ready());
   }
 

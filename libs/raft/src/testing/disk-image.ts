@@ -19,7 +19,20 @@ export class DiskImage {
   }
 
   entryAt(offset: Offset): Entry | undefined {
-    return this.entries.find((entry) => entry.firstOffset <= offset && offset <= entry.lastOffset);
+    const entry = this.entries[this.indexOf(offset)];
+    return entry !== undefined && entry.firstOffset <= offset && offset <= entry.lastOffset ? entry : undefined;
+  }
+
+  /** Index of the last entry that begins at or below `offset`; 0 if there is none. */
+  indexOf(offset: Offset): number {
+    let low = 0;
+    let high = this.entries.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.entries[middle].firstOffset <= offset) low = middle;
+      else high = middle - 1;
+    }
+    return low;
   }
 
   /** Term of an offset in the log; undefined outside. */
@@ -84,7 +97,8 @@ export class DiskImage {
   read(from: Offset, bytesMax: number): Entry[] {
     const found: Entry[] = [];
     let bytes = 0;
-    for (const entry of this.entries) {
+    for (let i = this.indexOf(from); i < this.entries.length; i++) {
+      const entry = this.entries[i];
       if (entry.lastOffset < from) continue;
       bytes += entry.bytes.length;
       if (found.length > 0 && bytes > bytesMax) break;
