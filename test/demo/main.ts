@@ -62,6 +62,7 @@ const importFlights = async (
   let next = 0;
   let lastAck = performance.now();
   let gapMs = 0;
+  let killing = false;
   let killed: LaunchedProcess | null = null;
   const half = Math.floor(flights.length / 2);
   const worker = async (): Promise<void> => {
@@ -78,7 +79,8 @@ const importFlights = async (
       lastAck = now;
       acknowledged += records.length;
       progress.update(acknowledged);
-      if (!killed && acknowledged >= half) {
+      if (!killing && acknowledged >= half) {
+        killing = true;
         const [{ leader }] = await partitionsOf(launcher.gateways[0]);
         killed = launcher.logNodes[leader - 1];
         killed.kill('SIGKILL');

@@ -29,7 +29,7 @@ const THREADPOOL_SIZE = '32';
 const READY_POLL_MS = 50;
 const STOP_KILL_AFTER_MS = 10_000;
 
-const dist = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const dist = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
 
 export class LaunchedProcess {
   child: ChildProcess | null = null;
