@@ -1,17 +1,8 @@
-import {
-  HEADER_BYTES_MAX,
-  KEY_BYTES_MAX,
-  RECORD_BYTES_MAX,
-  REQUEST_BYTES_MAX,
-  TidelineError,
-  systemClock,
-  systemScheduler,
-  type Clock,
-  type Scheduler,
-} from '#kernel';
-import { TTL_MS_MAX, type RecordInput } from '#wire';
+import { REQUEST_BYTES_MAX, TidelineError, systemClock, systemScheduler, type Clock, type Scheduler } from '#kernel';
+import type { RecordInput } from '#wire';
 import type { AppendPort, AppendReceipt, AppendTarget, ProducerAcks } from './append-port.js';
 import { ProducerLane, type AppendCompletion } from './producer-lane.js';
+import { recordBytes } from './record-limits.js';
 
 export interface ProducerOptions {
   /** A batch is sealed before it grows beyond this. Default 1 MiB. */
@@ -31,8 +22,6 @@ export interface ProducerOptions {
   readonly clock?: Clock;
   readonly scheduler?: Scheduler;
 }
-
-const RECORD_OVERHEAD_BYTES = 48;
 
 /** Lanes of a partition: one that is exactly once, and one each for the weaker acknowledgements, which give that up. */
 const LANES_PER_PARTITION = 3;
@@ -164,47 +153,3 @@ export class BatchingProducer<
     for (const listener of listeners) listener();
   }
 }
-
-/** Checks a record against the limits and gives an upper bound of what it takes. */
-const recordBytes = (record: RecordInput): number => {
-  const { key, value, headers, ttlMs, type, op, timestamp } = record;
-  let bytes = RECORD_OVERHEAD_BYTES;
-  if (key) {
-    if (key.length > KEY_BYTES_MAX) {
-      throw new TidelineError('key-too-large', `the key has ${key.length} bytes`, {
-        details: { limit: KEY_BYTES_MAX },
-      });
-    }
-    bytes += key.length;
-  }
-  if (value) bytes += value.length;
-  if (op) bytes += op.length;
-  if (type !== undefined) bytes += type.length * 3;
-  if (headers) bytes += headerBytes(headers);
-  if (bytes > RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES) {
-    throw new TidelineError('record-too-large', `the record has ${bytes} bytes`, {
-      details: { limit: RECORD_BYTES_MAX },
-    });
-  }
-  if (ttlMs !== undefined && !(Number.isSafeInteger(ttlMs) && ttlMs >= 0 && ttlMs <= TTL_MS_MAX)) {
-    throw new TidelineError('bad-request', `ttlMs is ${ttlMs}; a whole number from 0 to 2^52 is allowed`);
-  }
-  if (timestamp !== undefined && !(Number.isSafeInteger(timestamp) && timestamp >= 0)) {
-    throw new TidelineError(
-      'bad-request',
-      `timestamp is ${timestamp}; a whole number of ms since the epoch is allowed`,
-    );
-  }
-  return bytes;
-};
-
-const headerBytes = (headers: NonNullable<RecordInput['headers']>): number => {
-  let bytes = 0;
-  for (const header of headers) bytes += header.name.length * 3 + header.value.length + 16;
-  if (bytes > HEADER_BYTES_MAX + 16 * headers.length) {
-    throw new TidelineError('record-too-large', `the headers have ${bytes} bytes`, {
-      details: { limit: HEADER_BYTES_MAX },
-    });
-  }
-  return bytes;
-};

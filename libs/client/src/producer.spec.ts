@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
-import { KEY_BYTES_MAX, TidelineError, asGroupId } from '#kernel';
-import { batchRecordCount, batchSequence, batchSessionLow, type RecordInput } from '#wire';
+import fc from 'fast-check';
+import { HEADER_BYTES_MAX, KEY_BYTES_MAX, RECORD_BYTES_MAX, TidelineError, asGroupId } from '#kernel';
+import { batchRecordCount, batchSequence, batchSessionLow, validateRecords, type RecordInput } from '#wire';
 import type { AppendPort, AppendReceipt, AppendTarget } from './append-port.js';
 import { BatchingProducer, type ProducerOptions } from './batching-producer.js';
 import { FakePartition } from './testing/fake-partition.js';
@@ -194,8 +195,53 @@ describe('limits', () => {
     expect(refused({ key: Buffer.alloc(KEY_BYTES_MAX + 1) })).toBe('key-too-large');
     expect(refused({ value: Buffer.alloc(2 * 1024 * 1024) })).toBe('record-too-large');
     expect(refused({ headers: [{ name: 'h', value: Buffer.alloc(20_000) }] })).toBe('record-too-large');
+    expect(refused({ value: 'text' as unknown as Uint8Array })).toBe('bad-request');
+    for (const timestamp of [-1, 0.5, 2 ** 53]) expect(refused({ timestamp })).toBe('bad-request');
     for (const ttlMs of [-1, 1.5, Number.NaN, 2 ** 53]) expect(refused({ ttlMs })).toBe('bad-request');
     expect(producer.pendingRecords).toBe(0);
+  });
+
+  test('what passes here passes the check of the server, at the limits too', async () => {
+    const { time, port, producer } = setUp();
+    port.automatic = true;
+    const records = fc.record(
+      {
+        key: fc.uint8Array({ maxLength: KEY_BYTES_MAX + 2, size: 'max' }),
+        value: fc.oneof(
+          fc.uint8Array(),
+          fc.integer({ min: RECORD_BYTES_MAX - 200, max: RECORD_BYTES_MAX + 10 }).map((size) => Buffer.alloc(size)),
+        ),
+        headers: fc.array(
+          fc.record({
+            name: fc.string(),
+            value: fc.oneof(
+              fc.uint8Array(),
+              fc.integer({ min: HEADER_BYTES_MAX - 40, max: HEADER_BYTES_MAX }).map((size) => Buffer.alloc(size)),
+            ),
+          }),
+          { maxLength: 3 },
+        ),
+        type: fc.string(),
+        ttlMs: fc.oneof(fc.nat(), fc.constantFrom(2 ** 52, 2 ** 52 + 1)),
+        timestamp: fc.oneof(fc.nat(), fc.constantFrom(0, 2 ** 52, 2 ** 52 + 1)),
+      },
+      { requiredKeys: [] },
+    );
+    await fc.assert(
+      fc.asyncProperty(records, async (input) => {
+        const before = port.seen.length;
+        try {
+          producer.send(TARGET, input, 'quorum', () => undefined);
+        } catch (error) {
+          expect(error).toBeInstanceOf(TidelineError);
+          return;
+        }
+        await time.settle();
+        for (const batch of port.seen.slice(before)) validateRecords(batch);
+        port.seen.length = before;
+      }),
+      { numRuns: 200, seed: 11 },
+    );
   });
 
   test('a record that waits too long to be sent is rejected, not unknown', async () => {

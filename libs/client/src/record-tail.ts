@@ -92,6 +92,8 @@ const tailPartition = (
         position = nextOffset;
         subscriber.next({ partition, batches, nextOffset, commitOffset, release });
       },
+      // Closing the client ends all partitions' streams: the first that hears of it speaks for the rest.
+      closed: () => subscriber.complete(),
       failed: (error) => {
         // Between the question where the log starts and the tail the log may have been trimmed: the earliest is then a later one.
         const start = error.details['logStartOffset'];
@@ -163,7 +165,7 @@ const startOf = async (
 /**
  * Records of a topic: an Observable, which is fed as fast as its observers return, and an AsyncIterable, which asks for more only when
  * the loop has taken what there was. Both go on at another gateway after any disconnect, without loss or repetition.
- * Errors for good only: `unknown-topic` · `unknown-partition` · `offset-out-of-range` · `shutting-down` (the client was closed).
+ * They end when the client is closed. Errors for good only: `unknown-topic` · `unknown-partition` · `offset-out-of-range`
  */
 export class RecordTail extends Observable<TailRecord> implements AsyncIterable<TailRecord> {
   constructor(
@@ -194,7 +196,7 @@ export class RecordTail extends Observable<TailRecord> implements AsyncIterable<
   async *[Symbol.asyncIterator](): AsyncGenerator<TailRecord, void, undefined> {
     const begin = beginOf(this.options);
     const waiting: TailBatches[] = [];
-    let failure: { readonly error: unknown } | null = null;
+    let ending: { readonly error: unknown } | null = null;
     let wake: (() => void) | null = null;
     const subscription = this.batches(this.options).subscribe({
       next: (chunk) => {
@@ -202,7 +204,11 @@ export class RecordTail extends Observable<TailRecord> implements AsyncIterable<
         wake?.();
       },
       error: (error: unknown) => {
-        failure = { error };
+        ending = { error };
+        wake?.();
+      },
+      complete: () => {
+        ending = { error: null };
         wake?.();
       },
     });
@@ -210,7 +216,11 @@ export class RecordTail extends Observable<TailRecord> implements AsyncIterable<
       for (;;) {
         const chunk = waiting.shift();
         if (chunk === undefined) {
-          if (failure !== null) throw (failure as { readonly error: unknown }).error;
+          if (ending !== null) {
+            const { error } = ending as { readonly error: unknown };
+            if (error === null) return;
+            throw error;
+          }
           await new Promise<void>((resolve) => {
             wake = resolve;
           });

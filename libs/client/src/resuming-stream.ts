@@ -16,8 +16,10 @@ export interface ResumingStreamOptions<Item> {
   readonly item: (item: Item, release: () => void) => void;
   /** The stream has been opened again; what comes next answers a new request. */
   readonly reopened?: () => void;
-  /** It will not go on: what is wrong stays wrong at every gateway, or the client is closed. */
+  /** It will not go on: what is wrong stays wrong at every gateway. */
   readonly failed: (error: TidelineError) => void;
+  /** It will not go on: the client is closed. */
+  readonly closed: () => void;
 }
 
 /**
@@ -45,9 +47,14 @@ export const openResumingStream = <Item>(options: ResumingStreamOptions<Item>): 
   const brokenOff = (error: TidelineError): void => {
     subscription = null;
     if (stopped) return;
-    if (router.isClosed) fail(new TidelineError('shutting-down', 'the client is closed'));
-    else if (error.retriable) void again();
-    else fail(error);
+    if (router.isClosed) {
+      stopped = true;
+      options.closed();
+    } else if (error.retriable) {
+      void again();
+    } else {
+      fail(error);
+    }
   };
 
   const again = async (): Promise<void> => {

@@ -485,19 +485,19 @@ describe('reading the log', () => {
 describe('closing', () => {
   test('close waits for writes, ends tails and refuses what comes after', async () => {
     const { time, client, orders } = await setUp();
-    let tailError: unknown = null;
-    client.tail('orders').subscribe({
-      error: (error: unknown) => {
-        tailError = error;
-      },
-    });
+    const ended: string[] = [];
+    client.tail('orders').subscribe({ complete: () => ended.push('observable') });
+    const loop = (async () => {
+      for await (const record of client.tail('orders')) ended.push(String(record.value));
+      ended.push('loop');
+    })();
     await time.advance(100);
     const write = client.set('orders', 'k', 'v');
     await time.until(client.close());
     await time.until(write);
     expect(orders.values).toEqual(['v']);
-    await time.advance(100);
-    expect(tailError).toMatchObject({ code: 'shutting-down' });
+    await time.until(loop);
+    expect(ended).toEqual(['v', 'observable', 'loop']);
     expect((await time.until(errorOf(client.set('orders', 'k', 'v')))).code).toBe('shutting-down');
     expect((await time.until(errorOf(client.get('orders', 'k')))).code).toBe('shutting-down');
   });

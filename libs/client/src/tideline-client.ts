@@ -39,6 +39,7 @@ import type { TidelineClientOptions } from './client-options.js';
 import { GatewayPool } from './gateway-pool.js';
 import { GatewayRouter } from './gateway-router.js';
 import { RecordTail, tailBatches, type TailBatches, type TailOptions, type TailRecord } from './record-tail.js';
+import { recordBytes } from './record-limits.js';
 import {
   CONTENT_TYPE_HEADER,
   TypedValue,
@@ -269,6 +270,7 @@ export class TidelineClient {
       throw new TidelineError('bad-request', 'records under one idempotency key go to one partition');
     }
     const [[partition, records]] = groups;
+    for (const record of records) recordBytes(record);
     const target = { topic, partition };
     // The payload must be that of the first call, byte for byte: timestamps in it are differences to the create time, which is
     // therefore one of them and not the moment of this call.
@@ -492,7 +494,7 @@ export class TidelineClient {
 
   /**
    * Entries of a view, then `live`, then changes. After a disconnect it says `restart` and begins again with the entries.
-   * Errors for good only: `unknown-view` · `shutting-down` (the client was closed)
+   * Ends when the client is closed. Errors for good only: `unknown-view`
    */
   watch(view: string, options: WatchOptions = {}): Observable<ViewWatchEvent> {
     return watchView({ router: this.router, rng: this.rng }, view, options);

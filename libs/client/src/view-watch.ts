@@ -45,5 +45,6 @@ export const watchView = (
       },
       reopened: () => subscriber.next({ type: 'restart' }),
       failed: (error: TidelineError) => subscriber.error(error),
+      closed: () => subscriber.complete(),
     });
   });
