@@ -18,3 +18,5 @@ export {
 } from './replica-node.js';
 export { SESSION_BATCHES_KEPT, SESSION_LIMITS, type SessionLimits } from './session-table.js';
 export { TcpPeerNetwork, type PeerAddress, type PeerReceiver, type TcpPeerNetworkOptions } from './tcp-peer-network.js';
+export { MetaController, type MetaControllerOptions, type TopicCallback, type TopicSpec } from './meta-controller.js';
+export { MetaDirectory, TOPIC_KEY_PREFIX, parseTopicEntry, type TopicEntry } from './meta-directory.js';

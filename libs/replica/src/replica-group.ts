@@ -189,6 +189,9 @@ export class Group {
   private held: Held[] = [];
   private readonly listeners = new Set<(readableOffset: Offset) => void>();
 
+  private readonly roleListeners = new Set<() => void>();
+  private roleChanged = false;
+
   private ticks = 0;
   private bytesSinceCheckpoint = 0;
   private pendingCheckpoint: PendingCheckpoint | null = null;
@@ -529,6 +532,12 @@ export class Group {
     return () => this.listeners.delete(listener);
   }
 
+  /** Called when role, term or leader changed, at the end of the turn's work. Returns a function that ends it. */
+  onRoleChange(listener: () => void): () => void {
+    this.roleListeners.add(listener);
+    return () => this.roleListeners.delete(listener);
+  }
+
   /** First offset whose batch has this log time or a later one; one beyond the readable end when there is none. */
   offsetAtTime(time: LogTime, done: (error: TidelineError | null, offset: Offset) => void): void {
     if (this.failure !== null) {
@@ -663,6 +672,7 @@ export class Group {
     this.dropCheckpoint();
     this.held = [];
     this.listeners.clear();
+    this.roleListeners.clear();
   }
 
   /* ---- the end of a turn ---- */
@@ -850,6 +860,7 @@ export class Group {
   private changeRole({ role, term, leader }: NonNullable<Ready['roleChange']>): void {
     const led = this.role === 'leader' && (role !== 'leader' || term !== this.roleTerm);
     if (leader !== NO_NODE && (leader !== this.leaderId || term !== this.roleTerm)) this.counters.leaderChanges++;
+    this.roleChanged = true;
     this.role = role;
     this.roleTerm = term;
     this.leaderId = leader;
@@ -918,6 +929,10 @@ export class Group {
     if (readable > this.announced) {
       this.announced = readable;
       for (const listener of this.listeners) listener(readable);
+    }
+    if (this.roleChanged) {
+      this.roleChanged = false;
+      for (const listener of this.roleListeners) listener();
     }
     this.settleCheckpoint();
   }
