@@ -2,3 +2,4 @@ export type * from './view-query.js';
 export * from './data-type.js';
 export * from './map-view.js';
 export { RESULTS_MAX } from './result-ring.js';
+export { SNAPSHOT_BLOCK_BYTES, SnapshotWriter } from './snapshot-v1.js';

@@ -10,6 +10,8 @@ import {
   type Op,
 } from '#wire';
 import { CommandTable, type CommandEffect, type CommandRecord, type DataType } from './data-type.js';
+import { OrderedKeys } from './ordered-keys.js';
+import { SnapshotReader, SnapshotWriter } from './snapshot-v1.js';
 import type { Slot } from './slot.js';
 import { EntryDraft } from './stored-entry.js';
 import type { ApplyResult, Entry, ScanPage } from './view-query.js';
@@ -52,6 +54,10 @@ interface Listener {
 const RECLAIM_INTERVAL_BYTES = 256 * 1024;
 /** Dead bytes a view may have whatever its size, before it reclaims by itself. */
 const DEAD_BYTES_ALLOWED = 1024 * 1024;
+/** Keys that a scan puts in order at a time. */
+const SCAN_MERGE_KEYS = 4096;
+/** Keys copied for scans that a view may hold beyond three times its entries. */
+const ORDERED_KEYS_ALLOWED = 65_536;
 const CONTENT_TYPE = Buffer.from('content-type');
 
 /**
@@ -65,11 +71,16 @@ export class MapView {
   private readonly draft = new EntryDraft();
   private listeners: readonly Listener[] = [];
   private listenerError: unknown = undefined;
+  /** Null until somebody scans. */
+  private order: OrderedKeys | null = null;
+  /** Slots whose keys are in `order`, pending or sorted. */
+  private orderSlots = 0;
   private bytesSinceReclaim = 0;
   private reclaimSlot = 0;
 
-  constructor(options: MapViewOptions = {}) {
-    this.state = new ViewState(options.resultsMax);
+  /** Empty, or what a MapViewRestorer has read. */
+  constructor(options: MapViewOptions = {}, state: ViewState = new ViewState(options.resultsMax)) {
+    this.state = state;
     this.commands = new CommandTable(options.dataTypes ?? []);
     for (const type of options.dataTypes ?? []) this.state.dataTypes.numberOf(type.name);
   }
@@ -94,7 +105,7 @@ export class MapView {
   get bytes(): number {
     let sum = 0;
     for (const slot of this.state.slots) if (slot) sum += slot.bytes;
-    return sum;
+    return sum + (this.order?.bytes ?? 0);
   }
 
   /** Records and ops that did not parse, and so had no effect. */
@@ -293,12 +304,21 @@ export class MapView {
       if (old.expiresAt <= draft.logTime) this.tellGone('expire', old.key, asOffset(old.offset));
     }
     slot.put(bucket, draft);
+    if (bucket < 0 && this.order) this.keepOrdered(cursor);
     if (this.listeners.length > 0) this.tellPut();
+  }
+
+  private keepOrdered(cursor: RecordCursor): void {
+    const { order } = this;
+    order!.add(cursor.bytes, cursor.keyStart, cursor.keyEnd);
+    // Nobody scans, or keys come and go: what was copied has outgrown what is there.
+    if ((order!.added & 0xfff) === 0 && order!.added > 3 * this.entries + ORDERED_KEYS_ALLOWED) this.order = null;
   }
 
   private removeEntry(slot: Slot, bucket: number, offset: Offset): void {
     const old = slot.load(bucket);
     const alive = old.expiresAt > this.draft.logTime;
+    this.order?.remove(old.chunk, old.keyStart, old.keyEnd);
     if (this.listeners.length > 0) {
       if (alive) this.tellGone('delete', old.key, offset);
       else this.tellGone('expire', old.key, asOffset(old.offset));
@@ -353,28 +373,63 @@ export class MapView {
     return stored.expiresAt <= time ? null : this.state.entryOf(stored);
   }
 
-  /** Ascending by key bytes. */
+  /**
+   * Entries live at `time`, ascending by key bytes. The first scan puts all keys in order; see `prepareScan`. After that a page costs
+   * its entries and a search.
+   */
   scan(request: ScanRequest): ScanPage {
     const { state } = this;
-    const found: Entry[] = [];
-    const prefix = Buffer.from(request.prefix);
-    for (const slot of state.slots) {
-      slot?.walk(0, Infinity, (_hash, stored) => {
-        if (stored.expiresAt <= request.time) return;
-        const { key } = stored;
-        if (key.length < prefix.length || key.compare(prefix, 0, prefix.length, 0, prefix.length) !== 0) return;
-        if (request.after !== null && key.compare(request.after) <= 0) return;
-        found.push(state.entryOf(stored, request.values));
-      });
-    }
-    found.sort((a, b) => a.key.compare(b.key));
+    const { prefix, after, limit, bytesMax, values, time } = request;
+    while (!this.prepareScan(SCAN_MERGE_KEYS));
+    const entries: Entry[] = [];
     let bytes = 0;
-    let count = 0;
-    while (count < found.length && count < request.limit && (count === 0 || bytes < request.bytesMax)) {
-      bytes += found[count].key.length + found[count].value.length;
-      count++;
+    let more = false;
+    const start = Buffer.from(after !== null && Buffer.compare(after, prefix) >= 0 ? after : prefix);
+    this.order!.walk(start, after !== null && start.equals(after), (key) => {
+      if (!startsWith(key, prefix)) return false;
+      const hash = hashKey(key);
+      const slot = state.slot(slotOf(hash));
+      const bucket = slot.find(hash, key, 0, key.length);
+      assert(bucket >= 0, 'a key is in order that is not in the view');
+      const stored = slot.load(bucket);
+      if (stored.expiresAt <= time) return true;
+      const size = key.length + (values ? stored.valueEnd - stored.valueStart : 0);
+      if (entries.length > 0 && (entries.length >= limit || bytes + size > bytesMax)) {
+        more = true;
+        return false;
+      }
+      bytes += size;
+      entries.push(state.entryOf(stored, values));
+      return true;
+    });
+    return { entries, more };
+  }
+
+  /**
+   * Does part of what the next scan needs done: about `keysMax` keys put in order, or one slot's keys gathered. True when nothing is left.
+   * A host calls it in slices before a scan, so that the first scan of a large view does not hold up everything else.
+   */
+  prepareScan(keysMax: number): boolean {
+    const { state } = this;
+    if (!this.order) {
+      this.order = new OrderedKeys();
+      this.orderSlots = 0;
     }
-    return { entries: found.slice(0, count), more: count < found.length };
+    const { order } = this;
+    if (order.pendingKeys > 0) {
+      order.merge(keysMax, (key) => {
+        const hash = hashKey(key);
+        return state.slot(slotOf(hash)).find(hash, key, 0, key.length) >= 0;
+      });
+    } else {
+      while (this.orderSlots < state.slots.length && order.pendingKeys === 0) {
+        state.slots[this.orderSlots]?.forEach((_hash, { chunk, keyStart, keyEnd }) =>
+          order.add(chunk, keyStart, keyEnd),
+        );
+        this.orderSlots++;
+      }
+    }
+    return order.pendingKeys === 0 && this.orderSlots === state.slots.length;
   }
 
   /**
@@ -426,10 +481,9 @@ export class MapView {
       const bucket = slot.findExpired(expiries.earliestHash, expiries.earliest);
       expiries.pop();
       if (bucket < 0) continue;
-      if (this.listeners.length > 0) {
-        const { key, offset } = slot.load(bucket);
-        this.tellGone('expire', key, asOffset(offset));
-      }
+      const due = slot.load(bucket);
+      this.order?.remove(due.chunk, due.keyStart, due.keyEnd);
+      if (this.listeners.length > 0) this.tellGone('expire', due.key, asOffset(due.offset));
       slot.remove(bucket, false);
       return true;
     }
@@ -468,6 +522,30 @@ export class MapView {
     }
   }
 
+  /* ---- snapshots ---- */
+
+  /** The view as it is now, to be written while it goes on: slots are copied one by one, when they change or are written. */
+  freeze(): SnapshotWriter {
+    const { state } = this;
+    return new SnapshotWriter({
+      offset: state.offset,
+      logTime: state.logTime,
+      malformedCount: state.malformedCount,
+      contentTypes: [...state.contentTypes.names],
+      dataTypes: [...state.dataTypes.names],
+      evictedThrough: state.results.evictedThrough,
+      results: state.results.list(),
+      slots: state.slots.filter((slot) => slot !== null).map((slot) => slot.freeze()),
+    });
+  }
+
+  /** All pieces of a snapshot at once. @throws TidelineError as MapViewRestorer does */
+  static restore(pieces: Iterable<Uint8Array>, options: MapViewOptions = {}): MapView {
+    const restorer = new MapViewRestorer(options);
+    for (const piece of pieces) restorer.push(piece);
+    return restorer.finish();
+  }
+
   /* ---- memory ---- */
 
   /** Moves living bytes out of chunks that are partly dead until about this many were freed. Returns the bytes freed. */
@@ -495,6 +573,25 @@ export class MapView {
       live += slot.liveBytes;
     }
     if (dead > live / 2 + DEAD_BYTES_ALLOWED) this.reclaim(budget);
+  }
+}
+
+/** Makes a view from a snapshot given in pieces of any size; the time a piece takes grows with its size only. */
+export class MapViewRestorer {
+  private readonly reader: SnapshotReader;
+
+  constructor(private readonly options: MapViewOptions = {}) {
+    this.reader = new SnapshotReader(options.resultsMax);
+  }
+
+  /** The piece is copied. @throws TidelineError `storage-damaged` | `unsupported-version` */
+  push(piece: Uint8Array): void {
+    this.reader.push(piece);
+  }
+
+  /** @throws TidelineError `storage-damaged` | `unsupported-version` */
+  finish(): MapView {
+    return new MapView(this.options, this.reader.finish());
   }
 }
 

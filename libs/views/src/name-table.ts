@@ -44,10 +44,9 @@ export class NameTable {
     return number;
   }
 
-  /** @throws TidelineError `malformed-frame` */
-  load(names: readonly string[]): void {
-    for (const name of names) {
-      if (this.add(name) < 0) throw new TidelineError('malformed-frame', `more than ${NAMES_MAX} names`);
-    }
+  /** The next name of a stored table. @throws TidelineError `malformed-frame` */
+  load(name: string): void {
+    if (this.numbers.has(name) || this.add(name) < 0)
+      throw new TidelineError('malformed-frame', 'a bad table of names');
   }
 }

@@ -158,13 +158,11 @@ export class Slot {
     return -1;
   }
 
-  /** Calls `visit(hash)` with the entry in the scratch, for all entries from bucket `from` on; stops after `max` buckets. Returns where to go on, −1 at the end. */
-  walk(from: number, max: number, visit: (hash: number, entry: StoredEntry) => void): number {
-    const end = Math.min(this.buckets, from + max);
-    for (let bucket = from; bucket < end; bucket++) {
+  /** In the index's order. The slot must not change meanwhile. */
+  forEach(visit: (hash: number, entry: StoredEntry) => void): void {
+    for (let bucket = 0; bucket < this.buckets; bucket++) {
       if (this.index[2 * bucket + 1] !== 0) visit(this.index[2 * bucket], this.load(bucket));
     }
-    return end === this.buckets ? -1 : end;
   }
 
   /**
@@ -205,7 +203,7 @@ export class Slot {
     return frozen;
   }
 
-  /** For FrozenSlot. */
+  /** What every change does first while a snapshot has not copied the slot. */
   captureAll(): void {
     const list = this.uncaptured;
     this.uncaptured = [];
@@ -242,10 +240,11 @@ export class Slot {
     return number;
   }
 
-  /** The entry in `entry` lies in the adopted chunk. False: its key is there already. */
-  adoptEntry(number: number, hash: number, entry: StoredEntry): boolean {
-    const { start, end, expiresAt, chunk, keyStart, keyEnd } = entry;
-    if (this.find(hash, chunk, keyStart, keyEnd) >= 0) return false;
+  /** The entry in the scratch lies in the adopted chunk. False: its key is there already. */
+  adoptEntry(number: number, hash: number): boolean {
+    const { entry } = this;
+    const { start, end, expiresAt } = entry;
+    if (this.find(hash, entry.chunk, entry.keyStart, entry.keyEnd) >= 0) return false;
     const bucket = this.insertBucket(hash);
     this.index[2 * bucket] = hash;
     this.index[2 * bucket + 1] = ((number << POSITION_BITS) | (start / ENTRY_ALIGNMENT)) >>> 0;
@@ -257,6 +256,15 @@ export class Slot {
     }
     this.enter(hash, entry);
     return true;
+  }
+
+  /** All entries are adopted. False: they do not add up to the digest. */
+  closeAdoption(digest: { a: number; b: number; removedA: number; removedB: number }): boolean {
+    this.removedA = digest.removedA | 0;
+    this.removedB = digest.removedB | 0;
+    this.digestA = (this.digestA + digest.removedA) | 0;
+    this.digestB = (this.digestB + digest.removedB) | 0;
+    return this.digestA === (digest.a | 0) && this.digestB === (digest.b | 0);
   }
 
   /* ---- within ---- */

@@ -199,7 +199,7 @@ export class StoredEntry {
 
 const EMPTY = Buffer.alloc(0);
 /** Below this a loop beats the call into the runtime. */
-const LOOP_COPY_BYTES_MAX = 48;
+const LOOP_COPY_BYTES_MAX = 256;
 
 const lengthSize = (length: number): number => (length < 0x80 ? 1 : length < 0x4000 ? 2 : length < 0x200000 ? 3 : 4);
 

@@ -1,0 +1,2 @@
+export * from './model-view.js';
+export * from './batch-source.js';
