@@ -1,4 +1,12 @@
-import { PARTITIONS_MAX, TOPIC_NAME_PATTERN, TidelineError, asGroupId, asOffset, type GroupId, type Offset } from '#kernel';
+import {
+  PARTITIONS_MAX,
+  TOPIC_NAME_PATTERN,
+  TidelineError,
+  asGroupId,
+  asOffset,
+  type GroupId,
+  type Offset,
+} from '#kernel';
 import { encodeBatch, type RecordInput } from '#wire';
 import { MetaDirectory, TOPIC_KEY_PREFIX, type TopicEntry } from './meta-directory.js';
 import type { Group } from './replica-group.js';
@@ -224,7 +232,6 @@ export class MetaController {
     }
     this.pump();
   }
-
 
   private decideCreate(spec: TopicSpec): { record: RecordInput; topic: TopicEntry } | TidelineError {
     const { name, partitions = 1, retention, view } = spec;

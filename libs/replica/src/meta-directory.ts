@@ -108,7 +108,8 @@ export const parseTopicEntry = (json: string): TopicEntry | null => {
   if (!Array.isArray(voters) || voters.length === 0 || !voters.every((id) => isCount(id, NODE_MAX))) return null;
   const { ms = null, bytes = null } = (retention ?? {}) as Record<string, unknown>;
   const { kind = 'map', archive = false } = (view ?? {}) as Record<string, unknown>;
-  if (!isLimit(ms) || !isLimit(bytes) || (kind !== 'map' && kind !== 'none') || typeof archive !== 'boolean') return null;
+  if (!isLimit(ms) || !isLimit(bytes) || (kind !== 'map' && kind !== 'none') || typeof archive !== 'boolean')
+    return null;
   return {
     name,
     partitions: partitions.map(asGroupId),

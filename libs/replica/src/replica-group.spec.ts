@@ -121,7 +121,8 @@ describe('acks', () => {
     const cluster = new ReplicaCluster();
     const leader = cluster.elect();
     leader.disk.faults.latencyMsMin = leader.disk.faults.latencyMsMax = 50;
-    for (const follower of cluster.others(leader)) follower.disk.faults.latencyMsMin = follower.disk.faults.latencyMsMax = 50;
+    for (const follower of cluster.others(leader))
+      follower.disk.faults.latencyMsMin = follower.disk.faults.latencyMsMax = 50;
     const pending = cluster.append(leader, textBatch('slow'), { acks: 'leader' });
     cluster.time.pass(40);
     expect(pending.isDone).toBe(false);
@@ -413,7 +414,13 @@ describe('leadership and members', () => {
     cluster.time.until(() => pending.isDone);
     expect(pending.error).toBeNull();
     expect(cluster.elect()).toBe(heir);
-    expect(codeOf(() => leader.group().transferLeadership(leader.id, (error) => { throw error; }))).toBe('not-leader');
+    expect(
+      codeOf(() =>
+        leader.group().transferLeadership(leader.id, (error) => {
+          throw error;
+        }),
+      ),
+    ).toBe('not-leader');
   });
 
   test('a transfer to a node that is down fails in time and the leader goes on', () => {
@@ -458,7 +465,10 @@ describe('leadership and members', () => {
     };
     expect(ask(cluster.others(leader)[0], [1, 2]).error?.code).toBe('not-leader');
     expect(ask(leader, []).error?.code).toBe('bad-request');
-    ask(leader, cluster.ids.filter((id) => id !== cluster.others(leader)[0].id));
+    ask(
+      leader,
+      cluster.ids.filter((id) => id !== cluster.others(leader)[0].id),
+    );
     expect(ask(leader, [1, 2, 3]).error?.code).toBe('membership-change-pending');
   });
 

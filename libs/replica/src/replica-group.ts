@@ -585,9 +585,7 @@ export class Group {
     this.host.wake(this);
   }
 
-  private changeError(
-    reason: 'not-leader' | 'pending' | 'no-commit-in-term' | 'lagging' | 'invalid',
-  ): TidelineError {
+  private changeError(reason: 'not-leader' | 'pending' | 'no-commit-in-term' | 'lagging' | 'invalid'): TidelineError {
     switch (reason) {
       case 'not-leader':
         return this.notLeader();
@@ -767,7 +765,8 @@ export class Group {
       this.counters.bytesPersisted += bytes.length;
     }
     this.counters.batchesPersisted += entries.length;
-    if (state.lastOffset > this.core.lastOffset) state.truncateAfter(this.core.lastOffset, this.termAt(this.core.lastOffset));
+    if (state.lastOffset > this.core.lastOffset)
+      state.truncateAfter(this.core.lastOffset, this.termAt(this.core.lastOffset));
     return batches;
   }
 
@@ -871,9 +870,7 @@ export class Group {
     }
     if (this.transfer !== null && leader !== NO_NODE && leader !== this.host.nodeId) {
       const { to } = this.transfer;
-      this.endTransfer(
-        leader === to ? null : new TidelineError('leadership-lost', `node ${leader} leads, not ${to}`),
-      );
+      this.endTransfer(leader === to ? null : new TidelineError('leadership-lost', `node ${leader} leads, not ${to}`));
     }
   }
 
@@ -889,7 +886,10 @@ export class Group {
 
   private giveUpOrphans(): void {
     for (const waiter of this.orphans.take(({ deadline }) => deadline <= this.ticks)) {
-      this.refuse(new TidelineError('leadership-lost', 'the leader changed while the append was under way'), waiter.done);
+      this.refuse(
+        new TidelineError('leadership-lost', 'the leader changed while the append was under way'),
+        waiter.done,
+      );
     }
   }
 
@@ -910,9 +910,11 @@ export class Group {
   /** Answers everybody whose answer is known by now. They may call back into the group. */
   private settle(): void {
     const settled = asOffset(Math.max(this.durable, this.commit));
-    for (let w = this.leaderWaiters.takeUpTo(settled); w !== null; w = this.leaderWaiters.takeUpTo(settled)) this.answer(w);
+    for (let w = this.leaderWaiters.takeUpTo(settled); w !== null; w = this.leaderWaiters.takeUpTo(settled))
+      this.answer(w);
     const { commit } = this;
-    for (let w = this.quorumWaiters.takeUpTo(commit); w !== null; w = this.quorumWaiters.takeUpTo(commit)) this.answer(w);
+    for (let w = this.quorumWaiters.takeUpTo(commit); w !== null; w = this.quorumWaiters.takeUpTo(commit))
+      this.answer(w);
     for (let w = this.orphans.takeUpTo(commit); w !== null; w = this.orphans.takeUpTo(commit)) this.answerOrphan(w);
     for (let b = this.barriers.takeReady(commit); b !== null; b = this.barriers.takeReady(commit)) {
       const point = {

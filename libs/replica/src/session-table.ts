@@ -361,11 +361,7 @@ const refused = (
   details: Readonly<Record<string, unknown>> = {},
 ): SessionVerdict => ({ kind: 'refused', error: new TidelineError(code, message, { details }) });
 
-const undoOf = (
-  offset: Offset,
-  expiredSessions: Session[] | null,
-  expiredKeys: IdempotencyKey[] | null,
-): Undo => ({
+const undoOf = (offset: Offset, expiredSessions: Session[] | null, expiredKeys: IdempotencyKey[] | null): Undo => ({
   offset,
   expiredSessions,
   expiredKeys,

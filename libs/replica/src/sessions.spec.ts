@@ -5,8 +5,7 @@ import { ReplicaCluster, textBatch, type ClusterMachine } from './testing/replic
 
 const session = (id: number, sequence: number) => ({ low: id, high: 0, sequence });
 
-const open = (cluster: ReplicaCluster): number =>
-  cluster.finish(cluster.openSession(cluster.elect())).firstOffset;
+const open = (cluster: ReplicaCluster): number => cluster.finish(cluster.openSession(cluster.elect())).firstOffset;
 
 /** Whoever leads, once anybody does. */
 const write = (cluster: ReplicaCluster, id: number, sequence: number, value = `${sequence}`) =>
@@ -98,7 +97,11 @@ describe('a session', () => {
     cluster.network.heal();
     const second = write(cluster, id, 2);
     expect(second.duplicate).toBe(true);
-    expect(write(cluster, id, 1)).toMatchObject({ firstOffset: first.firstOffset, logTime: first.logTime, duplicate: true });
+    expect(write(cluster, id, 1)).toMatchObject({
+      firstOffset: first.firstOffset,
+      logTime: first.logTime,
+      duplicate: true,
+    });
     old.start();
     cluster.converge();
     for (const machine of cluster.machines) expect(valuesAt(cluster, machine)).toEqual(['1', '2']);

@@ -78,13 +78,15 @@ describe('three nodes over TCP', () => {
         network.setPeers(addresses);
         node.start();
       }
-      const leader = (): Running | undefined => running.find(({ node }) => node.group(asGroupId(1))!.isEstablishedLeader);
+      const leader = (): Running | undefined =>
+        running.find(({ node }) => node.group(asGroupId(1))!.isEstablishedLeader);
       await until(() => leader() !== undefined);
       const first = leader()!;
       const offset = await append(first.node, 'x'.repeat(100_000));
       expect(offset).toBeGreaterThan(1);
       await until(() => nodes.every(({ node }) => node.group(asGroupId(1))!.readableOffset >= offset));
-      for (const { hellos, id } of nodes) expect([...new Set(hellos)].sort()).toEqual(ids.filter((each) => each !== id));
+      for (const { hellos, id } of nodes)
+        expect([...new Set(hellos)].sort()).toEqual(ids.filter((each) => each !== id));
       running = nodes.filter((each) => each !== first);
       await stop([first]);
       await until(() => leader() !== undefined);

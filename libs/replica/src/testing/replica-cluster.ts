@@ -1,4 +1,15 @@
-import { SeededRng, asGroupId, asNodeId, asOffset, assert, type Clock, type GroupId, type NodeId, type Scheduler, type TidelineError } from '#kernel';
+import {
+  SeededRng,
+  asGroupId,
+  asNodeId,
+  asOffset,
+  assert,
+  type Clock,
+  type GroupId,
+  type NodeId,
+  type Scheduler,
+  type TidelineError,
+} from '#kernel';
 import { openPartitionLog, type PartitionLog, type PartitionLogOptions } from '#storage';
 import { encodeBatch, type BatchSession, type RecordInput } from '#wire';
 import { SimulatedDisk, type DiskFaults } from '../../../storage/src/testing/index.js';
