@@ -9,6 +9,8 @@ import { DocsController } from './http/docs.controller.js';
 import { HttpEndpoint } from './http/http-endpoint.js';
 import { TopicsController } from './http/topics.controller.js';
 import { ViewsController } from './http/views.controller.js';
+import { NativeEndpoint } from './native/native-endpoint.js';
+import { NestTcpEndpoint } from './nest-tcp/nest-tcp-endpoint.js';
 
 /** Injection tokens of the two ports a gateway stands on. */
 export const COMMAND_LOG = Symbol('CommandLog');
@@ -64,8 +66,10 @@ export class GatewayModule {
           },
         },
         HttpEndpoint,
+        NativeEndpoint,
+        NestTcpEndpoint,
       ],
-      exports: [GatewayServices],
+      exports: [GatewayServices, NativeEndpoint, NestTcpEndpoint],
     };
   }
 }

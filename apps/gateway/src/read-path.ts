@@ -108,6 +108,15 @@ export class ReadPath {
     const topic = await this.parts.topics.view(viewName);
     if (request.partition !== null) partitionOfTopic(topic, request.partition);
     const partitions = request.partition === null ? topic.partitions.map((_, index) => index) : [request.partition];
+    if (
+      consistency.kind === 'session' &&
+      typeof consistency.after === 'number' &&
+      consistency.after > 0 &&
+      partitions.length > 1
+    ) {
+      const message = 'minOffset of several partitions is a position such as 0:12,1:7';
+      throw new TidelineError('bad-request', message, { details: { parameter: 'minOffset' } });
+    }
     const pages = await Promise.all(
       partitions.map(async (partition) => {
         const { at, term, node } = await this.vouch(topic, partition, consistency, timeoutMs);

@@ -1,9 +1,7 @@
 import {
   TidelineError,
-  asOffset,
   hashKey,
   isErrorCode,
-  isTidelineError,
   partitionOf,
   toTidelineError,
   type LogTime,
@@ -331,8 +329,3 @@ export const checkIdempotencyKey = (key: unknown, name: string): string | null =
     details: { parameter: name },
   });
 };
-
-export const entryOffsetOf = (write: EntryWrite): Offset =>
-  write.result && write.result.entryOffset > 0 ? write.result.entryOffset : asOffset(write.offset);
-
-export const isConditionFailed = (error: unknown): boolean => isTidelineError(error, 'condition-failed');

@@ -1,7 +1,8 @@
 import type { AddressInfo } from 'node:net';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
-import { GatewayModule, type GatewayLimits, type GatewayTime } from '#apps/gateway';
+import type { FastifyInstance } from 'fastify';
+import { GatewayModule, NativeEndpoint, NestTcpEndpoint, type GatewayLimits, type GatewayTime } from '#apps/gateway';
 import { createHttpEdge, loadOptions } from '#platform';
 import { MemoryCommandLog, type MemoryTopic } from '../../../libs/command-log/src/testing/index.js';
 import { FoldingViews } from './folding-views.js';
@@ -10,6 +11,10 @@ export interface TestGateway {
   readonly app: NestFastifyApplication;
   /** http://127.0.0.1:PORT */
   readonly url: string;
+  /** `GET /v1/topics` … as registered. */
+  readonly routes: readonly string[];
+  readonly nativePort: number;
+  readonly nestPort: number;
   readonly log: MemoryCommandLog;
   readonly views: FoldingViews;
   /** What supertest wants. */
@@ -37,6 +42,10 @@ export const startTestGateway = async (
   });
   const views = new FoldingViews(log);
   const edge = createHttpEdge(options);
+  const routes: string[] = [];
+  (edge.adapter.getInstance() as unknown as FastifyInstance).addHook('onRoute', ({ method, url }) => {
+    for (const each of [method].flat()) routes.push(`${each} ${url}`);
+  });
   const app = await NestFactory.create<NestFastifyApplication>(
     GatewayModule.forRoot({
       options,
@@ -58,6 +67,9 @@ export const startTestGateway = async (
   return {
     app,
     url: `http://127.0.0.1:${port}`,
+    routes,
+    nativePort: app.get(NativeEndpoint, { strict: false }).port,
+    nestPort: app.get(NestTcpEndpoint, { strict: false }).port,
     log,
     views,
     server,

@@ -3,8 +3,7 @@ import { TidelineError, asNodeId } from '#kernel';
 import type { ClusterDescription } from '#command-log';
 import { GatewayServices } from '../gateway-services.js';
 import { partitionOfTopic } from '../topic-directory.js';
-import { objectBody } from './entry-routes.js';
-import { RequestParameters } from './request-parameters.js';
+import { RequestParameters, objectOf } from '../request-parameters.js';
 
 const NODE_ID_MAX = 2 ** 31 - 1;
 
@@ -33,7 +32,7 @@ export class ClusterController {
     }
     const partition = Number(partitionText);
     partitionOfTopic(topic, partition);
-    const node = new RequestParameters(objectBody(body), ['node']).integer('node', { min: 1, max: NODE_ID_MAX }, null);
+    const node = new RequestParameters(objectOf(body), ['node']).integer('node', { min: 1, max: NODE_ID_MAX }, null);
     if (node === null) {
       throw new TidelineError('bad-request', 'node is the id of the node that shall lead', {
         details: { member: 'node' },

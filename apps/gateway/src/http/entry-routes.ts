@@ -1,17 +1,18 @@
-import { TidelineError, asOffset } from '#kernel';
+import { TidelineError } from '#kernel';
 import { toProblem } from '#platform';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { commandToJson, scanToJson, writtenToJson } from '../answers.js';
 import { entityTag, matchesNoneOf, writeCondition } from '../entry-precondition.js';
 import type { GatewayServices } from '../gateway-services.js';
-import { bytesOfBase64, checkKey, entryToJson, isoTime, opOfJson } from '../record-json.js';
+import { bytesOfBase64, checkKey, isoTime, opOfJson } from '../record-json.js';
 import { WRITE_ACKS, checkIdempotencyKey, type EntryWrite, type WriteOptions } from '../write-path.js';
 import { JSON_CONTENT_TYPE, setDataHeaders } from './data-headers.js';
-import { CONSISTENCY_PARAMETERS, RequestParameters } from './request-parameters.js';
+import { CONSISTENCY_PARAMETERS, RequestParameters, objectOf } from '../request-parameters.js';
+import { SCAN_PARAMETERS, scanRequestOf } from '../requests.js';
 
 const CONTENT_TYPE_BYTES_MAX = 256;
 const DEFAULT_CONTENT_TYPE = 'application/octet-stream';
 const HEADER_TEXT = /^[\t\x20-\x7e]+$/;
-const SCAN_LIMIT_DEFAULT = 100;
 
 interface EntryRoute {
   Params: { view: string; key: string };
@@ -23,7 +24,6 @@ const PUT_PARAMETERS = ['ttl', 'acks', 'keyEncoding'];
 const DELETE_PARAMETERS = ['acks', 'keyEncoding'];
 const COMMAND_PARAMETERS = ['keyEncoding'];
 const GET_PARAMETERS = [...CONSISTENCY_PARAMETERS, 'keyEncoding'];
-const SCAN_PARAMETERS = [...CONSISTENCY_PARAMETERS, 'prefix', 'limit', 'cursor', 'values', 'partition'];
 
 /** Keys are text in a path; other bytes come as `?keyEncoding=base64url`. */
 const keyOf = (services: GatewayServices, text: string, parameters: RequestParameters): Buffer => {
@@ -42,11 +42,10 @@ const writeOptions = (request: FastifyRequest, parameters: RequestParameters): W
 });
 
 const answerWrite = (reply: FastifyReply, write: EntryWrite): FastifyReply => {
-  // Acks none: nobody knows the offset.
-  if (write.offset === 0) return reply.code(202).type(JSON_CONTENT_TYPE).send(`{"partition":${write.partition}}`);
-  return setDataHeaders(reply, write)
-    .type(JSON_CONTENT_TYPE)
-    .send(`{"partition":${write.partition},"offset":${write.offset}}`);
+  void reply.type(JSON_CONTENT_TYPE);
+  // Acks none: sent, and nobody knows the offset.
+  if (write.offset === 0) return reply.code(202).send(writtenToJson(write));
+  return setDataHeaders(reply, write).send(writtenToJson(write));
 };
 
 const NO_BODY = Buffer.alloc(0);
@@ -128,23 +127,8 @@ export const registerEntryRoutes = (fastify: FastifyInstance, services: GatewayS
     '/v1/views/:view/entries',
     async (request, reply) => {
       const parameters = new RequestParameters(request.query, SCAN_PARAMETERS);
-      const values = parameters.flag('values', false);
-      const page = await reads.scan(
-        request.params.view,
-        {
-          prefix: Buffer.from(parameters.text('prefix') ?? ''),
-          after: afterCursor(parameters, limits.keyBytesMax),
-          limit: parameters.integer('limit', { min: 1, max: limits.scanEntriesMax }, SCAN_LIMIT_DEFAULT),
-          values,
-          partition: parameters.partition(),
-          bytesMax: limits.scanBytesMax,
-        },
-        parameters.consistency(),
-        parameters.timeoutMs(),
-      );
-      const entries = page.entries.map((entry) => entryToJson(entry, services.isJson, values));
-      const last = page.entries.at(-1);
-      const cursor = page.more && last ? JSON.stringify(last.key.toString('base64url')) : 'null';
+      const asked = scanRequestOf(parameters, limits);
+      const page = await reads.scan(request.params.view, asked, parameters.consistency(), parameters.timeoutMs());
       const { foundations } = page;
       setDataHeaders(reply, {
         offset:
@@ -154,19 +138,9 @@ export const registerEntryRoutes = (fastify: FastifyInstance, services: GatewayS
         term: foundations[0].term,
         node: foundations[0].node,
       });
-      return reply.type(JSON_CONTENT_TYPE).send(`{"entries":[${entries.join(',')}],"cursor":${cursor}}`);
+      return reply.type(JSON_CONTENT_TYPE).send(scanToJson(page, asked.values, services));
     },
   );
-};
-
-/** The last key of the page before, so that it stays valid whatever is written meanwhile. */
-const afterCursor = (parameters: RequestParameters, keyBytesMax: number): Buffer | null => {
-  const cursor = parameters.text('cursor');
-  if (cursor === null || cursor === '') return null;
-  if (!/^[A-Za-z0-9_-]+$/.test(cursor) || cursor.length > keyBytesMax * 2) {
-    return parameters.refuse('cursor', 'is the cursor of an answer before');
-  }
-  return Buffer.from(cursor, 'base64url');
 };
 
 interface CommandBody {
@@ -179,20 +153,12 @@ export const registerCommandRoute = (fastify: FastifyInstance, services: Gateway
   fastify.post<EntryRoute & { Body: CommandBody }>('/v1/views/:view/entries/:key/commands', async (request, reply) => {
     const parameters = new RequestParameters(request.query, COMMAND_PARAMETERS);
     const key = keyOf(services, request.params.key, parameters);
-    const body = new RequestParameters(objectBody(request.body), ['op', 'args']);
+    const body = new RequestParameters(objectOf(request.body), ['op', 'args']);
     const op = opOfJson(body.text('op'), request.body.args, 'op');
     const idempotencyKey = checkIdempotencyKey(headerOf(request, 'idempotency-key'), 'Idempotency-Key');
     const write = await services.writes.command(request.params.view, key, op, idempotencyKey);
-    const { value, entryOffset } = write.result!;
+    const entryOffset = write.result?.entryOffset ?? 0;
     if (entryOffset > 0) void reply.header('etag', entityTag(entryOffset));
-    return setDataHeaders(reply, { ...write, offset: asOffset(write.offset) })
-      .type(JSON_CONTENT_TYPE)
-      .send(`{"result":${value === '' ? 'null' : value},"partition":${write.partition},"offset":${write.offset}}`);
+    return setDataHeaders(reply, write).type(JSON_CONTENT_TYPE).send(commandToJson(write));
   });
-};
-
-/** @throws TidelineError `bad-request` */
-export const objectBody = (body: unknown): Record<string, unknown> => {
-  if (typeof body === 'object' && body !== null && !Array.isArray(body)) return body as Record<string, unknown>;
-  throw new TidelineError('bad-request', 'the body is a JSON object');
 };

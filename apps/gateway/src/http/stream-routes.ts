@@ -1,39 +1,12 @@
 import { toTidelineError } from '#kernel';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { changeToJson } from '../answers.js';
 import type { GatewayServices } from '../gateway-services.js';
-import { entryToJson, keyToJson, recordToJson } from '../record-json.js';
-import { formatPosition, parsePosition, parseStart } from '../stream-position.js';
-import type { TailRequest } from '../tail-stream.js';
-import type { WatchChange } from '../watch-stream.js';
+import { recordToJson } from '../record-json.js';
+import { RequestParameters } from '../request-parameters.js';
+import { TAIL_PARAMETERS, WATCH_PARAMETERS, tailRequestOf, watchRequestOf } from '../requests.js';
+import { formatPosition } from '../stream-position.js';
 import { EventStream } from './event-stream.js';
-import { RequestParameters } from './request-parameters.js';
-
-export const TAIL_PARAMETERS = ['from', 'partition', 'keyPrefix', 'type', 'lastEventId'];
-const WATCH_PARAMETERS = ['prefix', 'partition'];
-
-/** What a tail asks for, over SSE and WebSocket alike. `Last-Event-ID` wins over `from`; where headers cannot be set, `lastEventId` stands in. */
-export const tailRequestOf = (
-  topic: string,
-  query: Readonly<Record<string, unknown>>,
-  lastEventId: string | undefined,
-): TailRequest => {
-  const parameters = new RequestParameters(query, TAIL_PARAMETERS);
-  const resume = lastEventId ?? parameters.text('lastEventId');
-  const keyPrefix = parameters.text('keyPrefix');
-  return {
-    topic,
-    partition: parameters.partition(),
-    start: parseStart(parameters.text('from') ?? 'latest'),
-    after: resume === null || resume === '' ? null : parsePosition(resume, 'Last-Event-ID'),
-    keyPrefix: keyPrefix === null ? null : Buffer.from(keyPrefix),
-    type: parameters.text('type'),
-  };
-};
-
-const changeToJson = (change: WatchChange, services: GatewayServices): string =>
-  change.type === 'put'
-    ? entryToJson(change.entry, services.isJson)
-    : `{${keyToJson(change.key)},"offset":${change.offset}}`;
 
 const lastEventIdOf = (request: FastifyRequest): string | undefined => {
   const header = request.headers['last-event-id'];
@@ -48,7 +21,8 @@ export const registerStreamRoutes = (fastify: FastifyInstance, services: Gateway
     '/v1/topics/:topic/tail',
     { exposeHeadRoute: false },
     async (request, reply) => {
-      const asked = tailRequestOf(request.params.topic, request.query, lastEventIdOf(request));
+      const parameters = new RequestParameters(request.query, TAIL_PARAMETERS);
+      const asked = tailRequestOf(request.params.topic, parameters, lastEventIdOf(request));
       let events: EventStream | null = null;
       let said = '';
       const tail = services.tail(asked, {
@@ -100,11 +74,7 @@ export const registerStreamRoutes = (fastify: FastifyInstance, services: Gateway
     { exposeHeadRoute: false },
     async (request, reply) => {
       const parameters = new RequestParameters(request.query, WATCH_PARAMETERS);
-      const asked = {
-        view: request.params.view,
-        partition: parameters.partition(),
-        prefix: Buffer.from(parameters.text('prefix') ?? ''),
-      };
+      const asked = watchRequestOf(request.params.view, parameters);
       let events: EventStream | null = null;
       const watch = services.watch(asked, {
         change: (change) => {

@@ -1,8 +1,8 @@
 import { TidelineError, asOffset, type Offset } from '#kernel';
 import { parseDurationMs, DURATION_SYNTAX } from '#platform';
-import { CONSISTENCIES, consistencyOf, LINEARIZABLE, type Consistency } from '../read-path.js';
-import { checkTtlMs } from '../record-json.js';
-import { parsePosition, type StreamPosition } from '../stream-position.js';
+import { CONSISTENCIES, consistencyOf, LINEARIZABLE, type Consistency } from './read-path.js';
+import { checkTtlMs } from './record-json.js';
+import { parsePosition, type StreamPosition } from './stream-position.js';
 
 export const CONSISTENCY_PARAMETERS = ['consistency', 'minOffset', 'maxLagMs', 'timeoutMs'] as const;
 /** Ten minutes: a bound looser than that says nothing. */
@@ -103,3 +103,9 @@ export class RequestParameters {
 }
 
 const shown = (text: string): string => (text.length <= SHOWN_CHARS_MAX ? text : `${text.slice(0, SHOWN_CHARS_MAX)}…`);
+
+/** @throws TidelineError `bad-request` */
+export const objectOf = (body: unknown, what = 'the body'): Record<string, unknown> => {
+  if (typeof body === 'object' && body !== null && !Array.isArray(body)) return body as Record<string, unknown>;
+  throw new TidelineError('bad-request', `${what} is a JSON object`);
+};
