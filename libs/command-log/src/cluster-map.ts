@@ -80,7 +80,10 @@ export class ClusterMap {
     this.stopPolling = this.options.scheduler.after(this.options.pollMs, this.poll);
   };
 
-  /** Asks the node that is asked always (the local one, else the last that answered) and one other, all callers sharing the question. Resolves when both have answered or failed; never rejects. */
+  /**
+   * Asks the node that is asked always (the local one, else the last that answered) and one other, all callers sharing the question. Resolves
+   * when both have answered or failed; never rejects.
+   */
   refresh(): Promise<void> {
     if (this.closed) return Promise.resolve();
     this.asking ??= this.ask().finally(() => {
@@ -93,15 +96,32 @@ export class ClusterMap {
     const preferred = this.preferred;
     const others = this.others();
     const other = others.length > 0 ? others[this.turn++ % others.length] : null;
-    const [own, foreign] = await Promise.all([
-      preferred ? this.describe(preferred) : null,
-      other ? this.describe(other) : null,
+    let foreign: ClusterDescription | null = null as ClusterDescription | null;
+    // Each answer counts when it comes: a node that is gone must not hold back what the other says.
+    let heardFromPreferred = false;
+    await Promise.all([
+      preferred &&
+        this.describe(preferred).then((description) => {
+          if (description === null) return;
+          heardFromPreferred = true;
+          this.learn(description);
+        }),
+      other &&
+        this.describe(other).then((description) => {
+          if (description === null) return;
+          if (preferred === null || this.known === NO_CLUSTER) this.learn(description);
+          else this.learnLeaders(description);
+          foreign = description;
+        }),
     ]);
-    const description = own ?? foreign;
-    if (this.closed || description === null) return;
-    if (own === null && this.options.directory.local === null) this.preferred = other;
-    if (own) this.learnLeaders(own);
-    if (foreign) this.learnLeaders(foreign);
+    if (heardFromPreferred || foreign === null || this.options.directory.local !== null) return;
+    this.preferred = other;
+    this.learn(foreign);
+  }
+
+  private learn(description: ClusterDescription): void {
+    if (this.closed) return;
+    this.learnLeaders(description);
     this.known = description;
     const shape = shapeOf(description);
     if (shape === this.shape) return;

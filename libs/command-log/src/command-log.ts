@@ -134,6 +134,8 @@ export interface CommandLog {
   transferLeadership(target: Target, to: NodeId): Promise<void>;
   /** As last heard; no I/O. @throws nothing; an empty list of topics before the first answer. */
   describe(): ClusterDescription;
+  /** Asks for the cluster's description now; resolves when there is an answer or none is to be had. Never rejects. */
+  refresh(): Promise<void>;
   /** The topic as last heard; asks again once before it throws. Rejects `unknown-topic`. */
   topic(name: string): Promise<TopicDescription>;
   /** The current description, then each that differs. */

@@ -119,6 +119,10 @@ export class RoutingCommandLog implements CommandLog {
     return this.map.current;
   }
 
+  refresh(): Promise<void> {
+    return this.map.refresh();
+  }
+
   topic(name: string): Promise<TopicDescription> {
     return this.map.topic(name);
   }
