@@ -214,7 +214,7 @@ describe('a map view', () => {
         );
         expect(eager.entries).toBe(eager.scan({ ...fromStart, time: model.logTime }).entries.length);
       }),
-      { numRuns: 150 },
+      { numRuns: 60 },
     );
   });
 });

@@ -1,0 +1,376 @@
+import { describe, expect, test } from '@jest/globals';
+import { ByteReader, ByteWriter, SeededRng, asLogTime, asOffset, isTidelineError, randomBelow } from '#kernel';
+import { PUT_IF, encodeConditionalOp, encodeOp, type RecordInput } from '#wire';
+import type { Command, DataType } from './data-type.js';
+import { MapView } from './map-view.js';
+import { BatchSource, keysOfSlot } from './testing/batch-source.js';
+import { ModelView } from './testing/model-view.js';
+
+const bytes = (text: string): Buffer => Buffer.from(text);
+const put = (key: string, value: string, ttlMs?: number): RecordInput => ({
+  key: bytes(key),
+  value: bytes(value),
+  ttlMs,
+});
+const everything = { prefix: Buffer.alloc(0), after: null, limit: 1_000_000, bytesMax: Infinity, values: true };
+const codeOf = (action: () => unknown): string => {
+  try {
+    action();
+  } catch (error) {
+    if (isTidelineError(error)) return error.code;
+    throw error;
+  }
+  return 'none';
+};
+
+/** Counts in 8 bytes; knows when it is used on something else. */
+const countBy: Command = {
+  arity: { min: 1, max: 1 },
+  validate: ([by]) => (by.length === 8 ? null : 'the step has 8 bytes'),
+  apply: (state, [by]) => {
+    const sum = (state ? new ByteReader(state.value).u64() : 0) + new ByteReader(by).u64();
+    if (sum === 13) throw new Error('thirteen');
+    return { effect: 'put', value: new ByteWriter(8).u64(sum).finish(), result: String(sum) };
+  },
+};
+const counter: DataType = { name: 'counter', commands: { 'count-by': countBy } };
+const count = (key: string, by: number): RecordInput => ({
+  key: bytes(key),
+  op: encodeOp('count-by', [new ByteWriter(8).u64(by).finish()]),
+});
+
+describe('applying', () => {
+  test('a run may hold many batches, control batches among them, and may be given twice', () => {
+    const source = new BatchSource();
+    const view = new MapView();
+    const first = source.records([put('a', '1')]);
+    source.logTime += 10;
+    const run = Buffer.concat([first, source.beacon(), source.records([put('a', '2'), put('b', '3')])]);
+    view.applyBatches(first);
+    view.applyBatches(new Uint8Array(run));
+    view.applyBatches(run);
+    expect([view.offset, view.logTime, view.entries]).toEqual([4, source.logTime, 2]);
+    expect(view.get(bytes('a'), view.logTime)).toEqual({
+      key: bytes('a'),
+      value: bytes('2'),
+      contentType: null,
+      offset: 3,
+      logTime: source.logTime,
+      expiresAt: null,
+    });
+  });
+
+  test('an entry is gone at the log time it expires, and a command of that time does not see it', () => {
+    const source = new BatchSource(1000);
+    const view = new MapView();
+    view.applyBatches(source.records([put('a', '1', 50)]));
+    expect(view.get(bytes('a'), asLogTime(1049))).not.toBeNull();
+    expect(view.get(bytes('a'), asLogTime(1050))).toBeNull();
+    source.logTime = 1050;
+    const op = encodeConditionalOp(PUT_IF, { kind: 'absent' });
+    view.applyBatches(source.records([{ key: bytes('a'), value: bytes('2'), op }]));
+    expect(view.results({ firstOffset: asOffset(2), lastOffset: asOffset(2) })).toMatchObject([
+      { ok: true, entryOffset: 2 },
+    ]);
+  });
+
+  test('a data type keeps its state in the entry, is told apart from others, and what it throws is a result', () => {
+    const source = new BatchSource();
+    const view = new MapView({ dataTypes: [counter] });
+    view.applyBatches(
+      source.records([put('text', 'x'), count('n', 5), count('n', 7), count('text', 1), count('n', 1), count('n', 2)]),
+    );
+    view.applyBatches(
+      source.records([
+        { key: bytes('n'), op: encodeOp('count-by', []) },
+        { key: bytes('n'), op: encodeOp('count-by', [bytes('1')]) },
+      ]),
+    );
+    const results = view.results({ firstOffset: asOffset(1), lastOffset: asOffset(8) });
+    expect(results.map(({ ok, code, value, entryOffset }) => [ok, code, value, entryOffset])).toEqual([
+      [true, '', '', 1],
+      [true, '', '5', 2],
+      [true, '', '12', 3],
+      [false, 'wrong-type', '', 1],
+      [false, 'internal', '', 3],
+      [true, '', '14', 6],
+      [false, 'bad-request', '', 6],
+      [false, 'bad-request', '', 6],
+    ]);
+    const restored = MapView.restore(view.freeze(), { dataTypes: [counter] });
+    const more = source.records([count('n', 6), put('n', 'plain'), count('n', 1)]);
+    for (const each of [view, restored]) each.applyBatches(more);
+    expect(restored.results({ firstOffset: asOffset(1), lastOffset: asOffset(11) })).toEqual(
+      view.results({ firstOffset: asOffset(1), lastOffset: asOffset(11) }),
+    );
+    expect(restored.digest).toBe(view.digest);
+    expect(view.results({ firstOffset: asOffset(11), lastOffset: asOffset(11) })).toMatchObject([
+      { code: 'wrong-type' },
+    ]);
+  });
+
+  test('a computed value is part of the digest, so replicas that compute differently are told apart', () => {
+    const off: DataType = {
+      name: 'counter',
+      commands: { 'count-by': { ...countBy, apply: () => ({ effect: 'put', value: Buffer.alloc(8, 1) }) } },
+    };
+    const batch = new BatchSource().records([count('n', 5)]);
+    const [one, other] = [counter, off].map((type) => {
+      const view = new MapView({ dataTypes: [type] });
+      view.applyBatches(batch);
+      return view.digest;
+    });
+    expect(one).not.toBe(other);
+  });
+
+  test('a view that is only overwritten keeps its garbage in bounds without being told to', () => {
+    const source = new BatchSource();
+    const view = new MapView();
+    const value = Buffer.alloc(1000, 1);
+    const keys = keysOfSlot(3, 50).concat(keysOfSlot(4, 50));
+    for (let round = 0; round < 300; round++) view.applyBatches(source.records(keys.map((key) => ({ key, value }))));
+    expect(view.bytes).toBeLessThan(4 * 1024 * 1024);
+    expect(view.entries).toBe(100);
+  });
+
+  test('ten thousand keys in one slot are found, overwritten, deleted and reclaimed as in the model', () => {
+    const rng = new SeededRng(5);
+    const source = new BatchSource();
+    const view = new MapView();
+    const model = new ModelView();
+    const keys = keysOfSlot(200, 4000);
+    for (let batch = 0; batch < 200; batch++) {
+      source.logTime += 1;
+      const records: RecordInput[] = [];
+      for (let i = 0; i < 200; i++) {
+        const key = keys[randomBelow(rng, keys.length)];
+        const kind = randomBelow(rng, 10);
+        // Ends with mostly deletes, so that the index shrinks too.
+        if (kind < (batch < 120 ? 2 : 9)) records.push({ key, value: null });
+        else
+          records.push({
+            key,
+            value: Buffer.alloc(randomBelow(rng, 200), i),
+            ...(kind === 9 && { ttlMs: randomBelow(rng, 60) }),
+          });
+      }
+      const bytes = source.records(records);
+      view.applyBatches(bytes);
+      model.applyBatches(bytes);
+      if (batch % 7 === 0) view.expire({ until: asLogTime(source.logTime), max: 50 });
+      if (batch % 3 === 0) view.reclaim(20_000);
+      if (batch % 50 === 20)
+        expect(view.scan({ ...everything, time: model.logTime })).toEqual(
+          model.scan({ ...everything, time: model.logTime }),
+        );
+    }
+    expect(view.scan({ ...everything, time: model.logTime })).toEqual(
+      model.scan({ ...everything, time: model.logTime }),
+    );
+    expect(MapView.restore(view.freeze()).digest).toBe(view.digest);
+  });
+});
+
+describe('results', () => {
+  test('the oldest are evicted, also across a snapshot, and a range that reaches below them is refused', () => {
+    const source = new BatchSource();
+    const view = new MapView({ resultsMax: 3 });
+    const op = encodeOp('nothing', []);
+    view.applyBatches(source.records([1, 2, 3, 4, 5].map(() => ({ key: bytes('k'), op }))));
+    view.applyBatches(source.records([put('a', '1')]));
+    const restored = MapView.restore(view.freeze(), { resultsMax: 3 });
+    const smaller = MapView.restore(view.freeze(), { resultsMax: 1 });
+    for (const each of [view, restored]) {
+      expect(codeOf(() => each.results({ firstOffset: asOffset(2), lastOffset: asOffset(6) }))).toBe('result-evicted');
+      const kept = each.results({ firstOffset: asOffset(3), lastOffset: asOffset(6) });
+      expect(kept.map(({ code, entryOffset }) => [code, entryOffset])).toEqual([
+        ['unknown-command', 0],
+        ['unknown-command', 0],
+        ['unknown-command', 0],
+        ['', 6],
+      ]);
+    }
+    expect(codeOf(() => smaller.results({ firstOffset: asOffset(4), lastOffset: asOffset(6) }))).toBe('result-evicted');
+    expect(smaller.results({ firstOffset: asOffset(5), lastOffset: asOffset(6) })).toHaveLength(2);
+    expect(codeOf(() => view.results({ firstOffset: asOffset(6), lastOffset: asOffset(7) }))).toBe(
+      'offset-out-of-range',
+    );
+  });
+});
+
+describe('expiry', () => {
+  test("what is due goes earliest first, in slices, and never ahead of the view's own log time", () => {
+    const source = new BatchSource(1000);
+    const view = new MapView();
+    view.applyBatches(source.records([put('c', '', 30), put('a', '', 10), put('b', '', 20), put('d', '')]));
+    const gone: string[] = [];
+    view.onChange((change) => gone.push(change.type === 'expire' ? change.key.toString() : change.type));
+    expect(view.nextExpiry()).toBe(1010);
+    expect(view.expire({ until: asLogTime(5000), max: 10 })).toBe(0);
+    source.logTime = 1025;
+    view.applyBatches(source.beacon());
+    expect(view.expire({ until: asLogTime(5000), max: 1 })).toBe(1);
+    expect(view.expire({ until: asLogTime(5000), max: 10 })).toBe(1);
+    expect(gone).toEqual(['a', 'b']);
+    expect(view.nextExpiry()).toBe(1030);
+    expect(view.entries).toBe(2);
+  });
+
+  test('an expiry that is renewed again and again does not make the view grow', () => {
+    const source = new BatchSource();
+    const view = new MapView();
+    for (let round = 0; round < 5000; round++) {
+      source.logTime += 1;
+      view.applyBatches(source.records([put('a', '1', 1000)]));
+    }
+    expect(view.bytes).toBeLessThan(100_000 + 1024 * 1024);
+    expect(view.expire({ until: asLogTime(source.logTime), max: 10 })).toBe(0);
+    expect(view.entries).toBe(1);
+  });
+});
+
+describe('changes', () => {
+  test('a listener hears of keys with its prefix until it stops', () => {
+    const source = new BatchSource();
+    const view = new MapView();
+    const heard: string[] = [];
+    const stop = view.onChange((change) => heard.push(change.type), bytes('a'));
+    view.applyBatches(
+      source.records([
+        put('ab', '1'),
+        put('b', '1'),
+        { key: bytes('ab'), value: null },
+        { key: bytes('ac'), value: null },
+      ]),
+    );
+    stop();
+    view.applyBatches(source.records([put('ab', '1')]));
+    expect(heard).toEqual(['put', 'delete']);
+  });
+
+  test('a listener that throws is dropped, and its error comes out when all is applied', () => {
+    const source = new BatchSource();
+    const view = new MapView();
+    let calls = 0;
+    view.onChange(() => {
+      calls++;
+      throw new Error('listener');
+    });
+    expect(() => view.applyBatches(source.records([put('a', '1'), put('b', '2')]))).toThrow('listener');
+    view.applyBatches(source.records([put('c', '3')]));
+    expect([calls, view.entries, view.offset]).toEqual([1, 3, 3]);
+  });
+
+  test('a listener may read the view while it is told', () => {
+    const source = new BatchSource(1000);
+    const view = new MapView();
+    view.applyBatches(source.records([put('a', '1'), put('z', 'other'), put('t', '1', 5)]));
+    const heard: unknown[] = [];
+    view.scan({ ...everything, time: view.logTime });
+    view.onChange((change) => {
+      view.get(bytes('z'), view.logTime);
+      heard.push(change.type === 'put' ? change.entry.key.toString() : `${change.type} ${change.key.toString()}`);
+    });
+    source.logTime = 1010;
+    view.applyBatches(source.records([put('a', '2'), { key: bytes('a'), value: null }, put('t', '2')]));
+    expect(heard).toEqual(['a', 'delete a', 'expire t', 't']);
+    expect(view.scan({ ...everything, time: view.logTime }).entries.map((entry) => entry.key.toString())).toEqual([
+      't',
+      'z',
+    ]);
+  });
+});
+
+describe('scans', () => {
+  test('keys that come and go after a scan do not pile up in the order', () => {
+    const source = new BatchSource();
+    const view = new MapView();
+    view.applyBatches(source.records([put('kept', '1')]));
+    view.scan({ ...everything, time: view.logTime });
+    for (let round = 0; round < 100; round++) {
+      const keys = Array.from({ length: 1000 }, (_, i) => bytes(`k${round}-${i}`));
+      view.applyBatches(source.records(keys.map((key) => ({ key, value: key }))));
+      view.applyBatches(source.records(keys.map((key) => ({ key, value: null }))));
+    }
+    expect(view.bytes).toBeLessThan(4 * 1024 * 1024);
+    expect(view.scan({ ...everything, time: view.logTime }).entries).toHaveLength(1);
+  });
+
+  test('the order may be prepared in slices while batches are applied', () => {
+    const source = new BatchSource();
+    const view = new MapView();
+    const write = (round: number) =>
+      view.applyBatches(
+        source.records(Array.from({ length: 500 }, (_, i) => put(`k${(i * 7919 + round) % 3000}`, 'v'))),
+      );
+    for (let round = 0; round < 4; round++) write(round);
+    let slices = 0;
+    while (!view.prepareScan(100)) if (slices++ < 20) write(100 + slices);
+    const { entries, more } = view.scan({ ...everything, time: view.logTime });
+    expect(slices).toBeGreaterThan(20);
+    expect(more).toBe(false);
+    expect(entries).toHaveLength(view.entries);
+    const keys = entries.map((entry) => entry.key.toString('latin1'));
+    expect(keys).toEqual([...keys].sort());
+  });
+});
+
+describe('snapshots', () => {
+  const filled = (): MapView => {
+    const source = new BatchSource();
+    const view = new MapView();
+    const records = Array.from({ length: 60 }, (_, i) => put(`key-${i}`, `value ${i}`, i % 3 === 0 ? 1000 : undefined));
+    view.applyBatches(source.records(records));
+    view.applyBatches(source.records([{ key: bytes('x'), op: encodeOp('nothing', []) }]));
+    return view;
+  };
+
+  test('one flipped bit anywhere is noticed', () => {
+    const snapshot = Buffer.concat([...filled().freeze()]);
+    for (let at = 0; at < snapshot.length; at++) {
+      const bad = Buffer.from(snapshot);
+      bad[at] ^= 1 << (at % 8);
+      expect(codeOf(() => MapView.restore([bad]))).toBe('storage-damaged');
+    }
+  });
+
+  test('a snapshot that is cut off, goes on or lacks a part is refused', () => {
+    const snapshot = Buffer.concat([...filled().freeze()]);
+    for (let length = 0; length < snapshot.length; length += 3) {
+      expect(codeOf(() => MapView.restore([snapshot.subarray(0, length)]))).toBe('storage-damaged');
+    }
+    expect(codeOf(() => MapView.restore([snapshot, snapshot]))).toBe('storage-damaged');
+    expect(codeOf(() => MapView.restore([Buffer.concat([snapshot, Buffer.from([0])])]))).toBe('storage-damaged');
+    expect(codeOf(() => MapView.restore([snapshot]))).toBe('none');
+  });
+
+  test('a state that does not add up to its digest is refused though its checksums are right', () => {
+    const view = filled();
+    const [slot] = (view as unknown as { state: { slots: ({ digestA: number } | null)[] } }).state.slots.filter(
+      Boolean,
+    );
+    slot!.digestA ^= 1;
+    expect(codeOf(() => MapView.restore(view.freeze()))).toBe('storage-damaged');
+  });
+
+  test('two snapshots may be written at once while the view goes on', () => {
+    const source = new BatchSource();
+    const view = new MapView();
+    const fill = (from: number) =>
+      view.applyBatches(source.records(Array.from({ length: 2000 }, (_, i) => put(`k${from + i}`, 'v'.repeat(200)))));
+    fill(0);
+    const first = { writer: view.freeze()[Symbol.iterator](), digest: view.digest };
+    const pieces = [first.writer.next().value as Buffer];
+    fill(1000);
+    const second = { writer: view.freeze(), digest: view.digest };
+    fill(500);
+    view.reclaim(1e9);
+    for (let next = first.writer.next(); next.done !== true; next = first.writer.next()) {
+      pieces.push(next.value);
+      view.applyBatches(source.records([{ key: bytes(`k${pieces.length}`), value: null }]));
+    }
+    expect(pieces.length).toBeGreaterThan(2);
+    expect(MapView.restore(pieces).digest).toBe(first.digest);
+    expect(MapView.restore(second.writer).digest).toBe(second.digest);
+  });
+});
