@@ -28,8 +28,14 @@ export interface ClusterLauncherOptions {
 const THREADPOOL_SIZE = '32';
 const READY_POLL_MS = 50;
 const STOP_KILL_AFTER_MS = 10_000;
+const LOG_LINES_SHOWN = 10;
 
-const dist = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
+/** The compiled apps, whether this file runs compiled or, in tests, as it is. */
+const dist = ((): string => {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
+  return join(folder, 'dist');
+})();
 
 export class LaunchedProcess {
   child: ChildProcess | null = null;
@@ -127,13 +133,19 @@ export class ClusterLauncher {
     const deadline = performance.now() + timeoutMs;
     for (const process of processes) {
       while (!(await isReady(process.basePort))) {
-        if (!process.running)
-          throw new Error(`${process.name} ended before it was ready; see ${this.logFile(process)}`);
-        if (performance.now() > deadline)
-          throw new Error(`${process.name} was not ready after ${timeoutMs} ms; see ${this.logFile(process)}`);
+        if (!process.running) throw this.notReady(process, 'ended before it was ready');
+        if (performance.now() > deadline) throw this.notReady(process, `was not ready after ${timeoutMs} ms`);
         await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
       }
     }
+  }
+
+  private notReady(process: LaunchedProcess, what: string): Error {
+    const file = this.logFile(process);
+    const said = existsSync(file)
+      ? readFileSync(file, 'utf8').trimEnd().split('\n').slice(-LOG_LINES_SHOWN).join('\n')
+      : '';
+    return new Error(`${process.name} ${what}; the end of ${file}:\n${said}`);
   }
 
   logFile(process: LaunchedProcess): string {
