@@ -72,8 +72,13 @@ export class ClusterInvariants {
     }
     if (message.type === 'append-response' && message.success) {
       assert(disk.lastOffset >= message.offset, '9: an acknowledgement is covered by the disk');
-      const known = this.leaderOf.get(message.term);
-      assert(known === message.to, 'entries are acknowledged to the leader of the term');
+      assert(this.leaderOf.get(message.term) === message.to, 'entries are acknowledged to the leader of the term');
+      const leader = this.nodes.get(message.to);
+      if (leader?.isUp === true && leader.core.role === 'leader' && leader.core.term === message.term) {
+        const [ours, theirs] = [disk, leader.volatile].map((image) => image.termAt(message.offset));
+        const known = ours !== undefined && theirs !== undefined;
+        assert(!known || ours === theirs, "9: what is acknowledged is the leader's log");
+      }
     }
   }
 
@@ -196,7 +201,9 @@ export class ClusterInvariants {
 
   private checkPair(a: ClusterNode, b: ClusterNode): void {
     let offset = Math.min(a.volatile.lastOffset, b.volatile.lastOffset);
-    const base = Math.max(a.volatile.baseOffset, b.volatile.baseOffset);
+    // What both have committed was compared when they did.
+    const common = Math.min(a.volatile.commit, b.volatile.commit);
+    const base = Math.max(a.volatile.baseOffset, b.volatile.baseOffset, common);
     while (offset > base && a.volatile.termAt(asOffset(offset)) !== b.volatile.termAt(asOffset(offset))) offset--;
     for (; offset > base; offset--) {
       const left = a.volatile.entryAt(asOffset(offset));

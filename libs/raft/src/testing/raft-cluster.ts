@@ -12,6 +12,8 @@ export interface ClusterOptions {
   /** Nodes that exist and are no members. Their configuration is empty. */
   readonly others?: readonly number[];
   readonly core?: Partial<CoreOptions>;
+  /** False for tests that make up messages of nodes which do not stand behind them. */
+  readonly isChecked?: boolean;
 }
 
 /**
@@ -32,9 +34,11 @@ export class RaftCluster implements NodeHost {
   isLost: (message: Message) => boolean = () => false;
   /** Whether `settle` writes and delivers to this node. */
   isHeld: (id: NodeId) => boolean = () => false;
+  private readonly isChecked: boolean;
   private readonly coreOptions: CoreOptions;
 
   constructor(options: ClusterOptions = {}) {
+    this.isChecked = options.isChecked ?? true;
     this.rng = new SeededRng(options.seed ?? 1);
     this.coreOptions = { ...CORE_OPTIONS, ...options.core };
     const voters = (options.voters ?? [1, 2, 3]).map(asNodeId);
@@ -79,7 +83,7 @@ export class RaftCluster implements NodeHost {
   /* ---- NodeHost ---- */
 
   send(message: Message): void {
-    this.invariants.sent(message);
+    if (this.isChecked) this.invariants.sent(message);
     if (!this.isLost(message)) this.mail.push(message);
   }
 
@@ -95,7 +99,7 @@ export class RaftCluster implements NodeHost {
 
   observe(node: ClusterNode, ready: Ready): void {
     this.readies.push({ id: node.id, ready });
-    this.invariants.observe(node, ready);
+    if (this.isChecked) this.invariants.observe(node, ready);
   }
 
   /* ---- moving it ---- */
@@ -145,7 +149,7 @@ export class RaftCluster implements NodeHost {
         moved = true;
       }
       if (!moved) {
-        this.invariants.checkLogs();
+        if (this.isChecked) this.invariants.checkLogs();
         return;
       }
     }
