@@ -80,7 +80,8 @@ export const advanceBase = (
 /**
  * State and base of a log that is opened: from its newest usable checkpoint and the headers after it. What lies above the commit offset
  * known to be safe can be taken back.
- * @throws TidelineError `storage-damaged` when the log does not go back to its beginning and no checkpoint bridges the gap
+ * @throws TidelineError `storage-damaged` when the scan meets damage (`log.damaged` says where), or when the log does not go back to its beginning
+ * and no checkpoint bridges the gap
  */
 export const recoverState = (
   log: PartitionLog,
@@ -91,12 +92,19 @@ export const recoverState = (
   if (state.lastOffset < log.lastOffset) {
     log.scanHeadersSync(asOffset(state.lastOffset + 1), (header, controlPayload) => {
       if (batchFirstOffset(header) <= state.lastOffset) return;
+      if (batchFirstOffset(header) !== state.lastOffset + 1) throw gapAfter(log, state.lastOffset);
       const controlKind = controlPayload === null ? 0 : batchControlKind(header);
       state.apply(header, controlKind, controlPayload, batchLastOffset(header) > commit);
     });
   }
+  if (state.lastOffset !== log.lastOffset) throw gapAfter(log, state.lastOffset);
   return { state, base };
 };
+
+const gapAfter = (log: PartitionLog, offset: Offset): TidelineError =>
+  new TidelineError('storage-damaged', `the log of group ${log.group} has a gap after offset ${offset}`, {
+    details: { group: log.group, offset },
+  });
 
 const startOf = (
   log: PartitionLog,

@@ -64,10 +64,9 @@ const messages: PeerMessage[] = [
   },
   { ...base, type: 'snapshot-response', offset: asOffset(77) },
   { ...base, type: 'timeout-now' },
-  { from, to, type: 'repair-request', fromOffset: asOffset(5), toOffset: asOffset(0) },
+  { ...base, type: 'repair-request', fromOffset: asOffset(5), toOffset: asOffset(0) },
   {
-    from,
-    to,
+    ...base,
     type: 'repair-response',
     fromOffset: asOffset(5),
     commit: asOffset(8),
@@ -150,7 +149,7 @@ describe('a frame of messages', () => {
       [group, messages[7]],
       [group, messages[12]],
     ]);
-    expect(frame.toString('hex')).toBe('01' + '0103070109' + '06' + '05ac02070c63' + '040307000502' + '03' + '090307');
+    expect(frame.toString('hex')).toBe('0101030701090605ac02070c6304030700050203090307');
   });
 
   test('loses only the message whose batch is damaged', () => {

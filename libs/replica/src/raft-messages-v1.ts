@@ -9,6 +9,7 @@ import {
   type GroupId,
   type NodeId,
   type Offset,
+  type Term,
 } from '#kernel';
 import { decodeConfiguration, encodeConfiguration, type Entry, type Message } from '#raft';
 import {
@@ -38,7 +39,7 @@ import { entryOfBatch } from './entry-of-batch.js';
  *      7 snapshot-request    varint offset · varint term · varint length, configuration · varint length, state
  *      8 snapshot-response   varint offset
  *      9 timeout-now
- *     10 repair-request      varint from · varint to (0: as far as you can): committed batches wanted in place of damaged ones
+ *     10 repair-request      varint from · varint to, included (0: as far as you can): committed batches wanted in place of damaged ones
  *     11 repair-response     varint from · varint commit · varint count, then count record batches; none: cannot help
  *
  * Sender and receiver are those of the connection. Batches are written as pieces of the frame where copying would cost more, and read as views
@@ -52,11 +53,13 @@ export const PEER_FRAME_BYTES = 2 * 1024 * 1024;
 const PIECE_BYTES_MIN = 2048;
 const WRITER_BYTES = 1024;
 
-/** Between drivers only: the core knows nothing of it. `term` is 0. */
+/** Between drivers only: the core knows nothing of it. See log-repair.ts. */
 export interface RepairRequest {
   readonly type: 'repair-request';
   readonly from: NodeId;
   readonly to: NodeId;
+  /** The term this node was last part of. */
+  readonly term: Term;
   readonly fromOffset: Offset;
   /** 0: as far as you can. */
   readonly toOffset: Offset;
@@ -66,6 +69,8 @@ export interface RepairResponse {
   readonly type: 'repair-response';
   readonly from: NodeId;
   readonly to: NodeId;
+  /** Of a leader that has committed in its term; 0 from anybody else. */
+  readonly term: Term;
   readonly fromOffset: Offset;
   readonly commit: Offset;
   readonly batches: readonly Uint8Array[];
@@ -160,10 +165,13 @@ export class PeerFrameWriter {
         head(writer, 9, group, message.term);
         break;
       case 'repair-request':
-        head(writer, 10, group, 0).varint(message.fromOffset).varint(message.toOffset);
+        head(writer, 10, group, message.term).varint(message.fromOffset).varint(message.toOffset);
         break;
       case 'repair-response':
-        head(writer, 11, group, 0).varint(message.fromOffset).varint(message.commit).varint(message.batches.length);
+        head(writer, 11, group, message.term)
+          .varint(message.fromOffset)
+          .varint(message.commit)
+          .varint(message.batches.length);
         for (const batch of message.batches) this.addBytes(writer, batch);
         break;
     }
@@ -301,6 +309,7 @@ const readMessage = (
         type: 'repair-request',
         from,
         to,
+        term,
         fromOffset: asOffset(reader.varint()),
         toOffset: asOffset(reader.varint()),
       };
@@ -308,7 +317,7 @@ const readMessage = (
       const fromOffset = asOffset(reader.varint());
       const commit = asOffset(reader.varint());
       const batches = readBatches(reader, group, null);
-      return batches === null ? CORRUPT : { type: 'repair-response', from, to, fromOffset, commit, batches };
+      return batches === null ? CORRUPT : { type: 'repair-response', from, to, term, fromOffset, commit, batches };
     }
     default:
       throw new TidelineError('malformed-frame', `message type ${type}`);

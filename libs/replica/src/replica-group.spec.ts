@@ -483,6 +483,6 @@ describe('leadership and members', () => {
     machine.replica!.closeGroup(group, () => closed.settle(null));
     cluster.time.until(() => closed.isDone);
     const again = machine.replica!.openGroup({ group, directory, bootstrapVoters: [asNodeId(1)] });
-    expect(again.configuration.voters).toEqual([1, 2, 3]);
+    expect(again?.configuration.voters).toEqual([1, 2, 3]);
   });
 });

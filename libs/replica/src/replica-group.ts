@@ -46,10 +46,11 @@ import { decodeCheckpoint, encodeCheckpoint } from './checkpoint-v1.js';
 import { entriesOfRun } from './entry-of-batch.js';
 import { GroupCounters } from './group-counters.js';
 import { advanceBase, baseOf, recoverState, type LogBase } from './log-base.js';
+import { LogRepair } from './log-repair.js';
 import { LogState } from './log-state.js';
 import { LOG_TIME_LEAD_MS, LogClock } from './log-time.js';
 import { PersistQueue } from './persist-queue.js';
-import type { PeerMessage } from './raft-messages-v1.js';
+import type { PeerMessage, RepairRequest } from './raft-messages-v1.js';
 import { ReadBarriers, type BarrierCallback } from './read-barriers.js';
 import { RecentEntries } from './recent-entries.js';
 import type { ReplicaLimits, ReplicaMutants } from './replica-limits.js';
@@ -200,6 +201,8 @@ export class Group {
   private transfer: PendingTransfer | null = null;
   private change: PendingChange | null = null;
   private failure: TidelineError | null = null;
+  private repair: LogRepair | null = null;
+  private helping = false;
 
   constructor(
     private readonly host: GroupHost,
@@ -513,7 +516,10 @@ export class Group {
     else {
       this.log.read({ from, to, bytesMax: maxBytes }, (error, batches) => {
         if (error === null) done(null, this.resultOf(batches, from));
-        else done(storageError(error), null);
+        else {
+          this.repairWhatIsDamaged();
+          done(storageError(error), null);
+        }
       });
     }
   }
@@ -606,6 +612,7 @@ export class Group {
     if (this.failure !== null) return;
     this.ticks++;
     this.core.step({ type: 'tick' });
+    this.repair?.tick();
     if (this.orphans.size > 0) this.giveUpOrphans();
     if (this.transfer !== null && this.ticks >= this.transfer.deadline) {
       this.endTransfer(new TidelineError('timeout', 'leadership was not taken over in time'));
@@ -616,7 +623,14 @@ export class Group {
 
   receive(message: PeerMessage): void {
     if (this.failure !== null) return;
-    if (message.type === 'repair-request' || message.type === 'repair-response') return;
+    if (message.type === 'repair-request') {
+      this.helpRepair(message);
+      return;
+    }
+    if (message.type === 'repair-response') {
+      this.repair?.receive(message);
+      return;
+    }
     if (message.type === 'snapshot-request' && !this.isUsable(message.snapshot)) return;
     this.core.step({ type: 'message', message });
     this.host.wake(this);
@@ -660,6 +674,7 @@ export class Group {
   private stop(failure: TidelineError): void {
     this.failure = failure;
     this.queue.stop();
+    this.repair?.stop();
     const unknown = new TidelineError(failure.code, failure.message, { cause: failure.cause, outcome: 'unknown' });
     for (const waiters of [this.leaderWaiters, this.quorumWaiters, this.orphans]) {
       for (const waiter of waiters.takeAll()) this.refuse(unknown, waiter.done);
@@ -978,7 +993,10 @@ export class Group {
       return;
     }
     // What cannot be read cannot be sent; the core asks again with the next heartbeat.
-    this.log.read({ from, to, bytesMax }, (error, batches) => answer(error === null ? batches : NO_BYTES));
+    this.log.read({ from, to, bytesMax }, (error, batches) => {
+      if (error !== null) this.repairWhatIsDamaged();
+      answer(error === null ? batches : NO_BYTES);
+    });
   }
 
   private offerSnapshot(peer: NodeId): void {
@@ -988,6 +1006,70 @@ export class Group {
       type: 'snapshot-ready',
       peer,
       snapshot: { offset, term, configuration, state: encodeCheckpoint(this.asKept(bytes), null) },
+    });
+  }
+
+  /* ---- damage ---- */
+
+  /** Committed batches for a peer whose log is damaged. One at a time; it asks again. */
+  private helpRepair({ from: peer, term, fromOffset, toOffset }: RepairRequest): void {
+    if (toOffset === NO_OFFSET && this.isLeader && this.core.term <= term) this.makeRoomFor(peer);
+    if (this.helping) return;
+    const commit = this.readableOffset;
+    const answer = (batches: Buffer): void => {
+      this.helping = false;
+      if (this.failure !== null) return;
+      const runs: Buffer[] = [];
+      forEachBatch(batches, (at, length) => runs.push(batches.subarray(at, at + length)));
+      this.host.send(this.id, {
+        type: 'repair-response',
+        from: this.host.nodeId,
+        to: peer,
+        term: this.isEstablishedLeader ? this.core.term : NO_TERM,
+        fromOffset,
+        commit,
+        batches: runs,
+      });
+    };
+    if (fromOffset < this.logStartOffset || fromOffset > commit) {
+      answer(NO_BYTES);
+      return;
+    }
+    this.helping = true;
+    const to = toOffset === NO_OFFSET ? commit : asOffset(Math.min(toOffset, commit));
+    const bytesMax = this.host.limits.messageBytesMax;
+    this.log.read({ from: fromOffset, to, bytesMax }, (error, batches) => answer(error === null ? batches : NO_BYTES));
+  }
+
+  /** The peer can trust only a leader of a later term: another voter, not the peer, is asked to take over. */
+  private makeRoomFor(peer: NodeId): void {
+    if (this.transfer !== null || !this.isEstablishedLeader) return;
+    const { voters } = this.configuration;
+    const heir = this.core
+      .status()
+      .peers.filter(({ id, recentlyActive }) => recentlyActive && id !== peer && voters.includes(id))
+      .sort((a, b) => b.match - a.match)[0];
+    if (heir !== undefined) this.transferLeadership(heir.id, ignore);
+  }
+
+  /** A read met damage below the commit offset: it is repaired from the peers while the group goes on. */
+  private repairWhatIsDamaged(): void {
+    const [range] = this.log.damaged;
+    if (this.repair !== null || range === undefined) return;
+    if (range.toOffset === null || range.toOffset > this.commit) return;
+    const { voters, learners } = this.configuration;
+    const peers = [...voters, ...learners].filter((id) => id !== this.host.nodeId);
+    if (peers.length === 0) return;
+    this.repair = new LogRepair(this.log, {
+      nodeId: this.host.nodeId,
+      peers,
+      askEveryTicks: this.host.heartbeatTicks,
+      mayCut: false,
+      send: (request) => this.host.send(this.id, request),
+      done: () => {
+        this.repair = null;
+      },
+      failed: (error) => this.fail(error),
     });
   }
 

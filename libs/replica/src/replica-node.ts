@@ -10,6 +10,9 @@ import {
   type Scheduler,
 } from '#kernel';
 import type { PartitionLog } from '#storage';
+import { decodeCheckpoint } from './checkpoint-v1.js';
+import { LogRepair } from './log-repair.js';
+import { LogState } from './log-state.js';
 import type { PeerNetwork } from './peer-network.js';
 import { PeerFrameWriter, decodePeerFrame, type PeerMessage } from './raft-messages-v1.js';
 import { REPLICA_LIMITS, type ReplicaLimits, type ReplicaMutants } from './replica-limits.js';
@@ -98,6 +101,8 @@ export class ReplicaNode {
   };
 
   private readonly groups = new Map<GroupId, Group>();
+  private readonly repairs = new Map<GroupId, { readonly log: PartitionLog; readonly repair: LogRepair }>();
+  private readonly openedListeners = new Set<(group: Group) => void>();
   private readonly peers = new Map<NodeId, Peer>();
   private readonly host: GroupHost;
   private awake: Group[] = [];
@@ -138,27 +143,86 @@ export class ReplicaNode {
     this.cancelTick = this.options.scheduler.after(1 + randomBelow(this.options.rng, tickMs), again);
   }
 
-  /** @throws TidelineError of the storage; `bad-option` beyond GROUPS_MAX */
-  openGroup({ group, directory, bootstrapVoters }: OpenGroup): Group {
+  /**
+   * Opens a group. null: its log is damaged; it takes no part in anything until it has been repaired from its peers, then it is opened and
+   * `onOpened` tells.
+   * @throws TidelineError of the storage; `storage-damaged` when there is nobody to repair from; `bad-option` beyond GROUPS_MAX
+   */
+  openGroup({ group, directory, bootstrapVoters }: OpenGroup): Group | null {
     assert(!this.closed, 'a closed node opens no group');
-    assert(!this.groups.has(group), 'a group is opened once');
-    if (this.groups.size >= GROUPS_MAX) {
+    assert(!this.groups.has(group) && !this.repairs.has(group), 'a group is opened once');
+    if (this.groups.size + this.repairs.size >= GROUPS_MAX) {
       throw new TidelineError('bad-option', `a node has at most ${GROUPS_MAX} partitions`);
     }
-    const opened = new Group(this.host, this.options.openLog(group, directory), bootstrapVoters);
-    this.groups.set(group, opened);
-    return opened;
+    const log = this.options.openLog(group, directory);
+    return this.openOrRepair(log, bootstrapVoters);
+  }
+
+  private openOrRepair(log: PartitionLog, bootstrapVoters: readonly NodeId[]): Group | null {
+    try {
+      if (log.damaged.length === 0) return this.opened(log, bootstrapVoters);
+    } catch (error) {
+      // Older parts of the log are read only now, and only by their headers.
+      if (log.damaged.length === 0) throw error;
+    }
+    this.repair(log, bootstrapVoters);
+    return null;
+  }
+
+  private opened(log: PartitionLog, bootstrapVoters: readonly NodeId[]): Group {
+    const group = new Group(this.host, log, bootstrapVoters);
+    this.groups.set(log.group, group);
+    for (const listener of this.openedListeners) listener(group);
+    return group;
+  }
+
+  /** Called with each group that is opened from now on, at once or after its repair. Returns a function that ends it. */
+  onOpened(listener: (group: Group) => void): () => void {
+    this.openedListeners.add(listener);
+    return () => this.openedListeners.delete(listener);
+  }
+
+  private repair(log: PartitionLog, bootstrapVoters: readonly NodeId[]): void {
+    const peers = membersOf(log, bootstrapVoters).filter((id) => id !== this.nodeId);
+    if (peers.length === 0) {
+      const [{ fromOffset }] = log.damaged;
+      throw new TidelineError(
+        'storage-damaged',
+        `the log of group ${log.group} is damaged from offset ${fromOffset} on and there is no peer to repair it from: ` +
+          'restore the data directory from a copy, or see what `tideline verify` finds in it',
+        { details: { group: log.group, fromOffset } },
+      );
+    }
+    const repair = new LogRepair(log, {
+      nodeId: this.nodeId,
+      peers,
+      askEveryTicks: this.host.electionTicks,
+      mayCut: true,
+      send: (request) => this.send(log.group, request),
+      done: () => {
+        this.repairs.delete(log.group);
+        this.openOrRepair(log, bootstrapVoters);
+      },
+      failed: (error) => this.options.onFatal(log.group, error),
+    });
+    this.repairs.set(log.group, { log, repair });
+  }
+
+  /** Groups whose logs are being repaired. */
+  get damagedGroups(): GroupId[] {
+    return [...this.repairs.keys()];
   }
 
   /** Its callers end as `shutting-down`; the files stay. */
   closeGroup(group: GroupId, done: () => void): void {
     const open = this.groups.get(group);
-    if (open === undefined) {
-      done();
-      return;
-    }
+    const damaged = this.repairs.get(group);
     this.groups.delete(group);
-    open.close(done);
+    this.repairs.delete(group);
+    damaged?.repair.stop();
+    if (open !== undefined) open.close(done);
+    else if (damaged !== undefined) damaged.log.close(done);
+    else done();
   }
 
   group(id: GroupId): Group | undefined {
@@ -171,6 +235,7 @@ export class ReplicaNode {
 
   tick(): void {
     for (const group of this.groups.values()) group.tick();
+    for (const { repair } of this.repairs.values()) repair.tick();
   }
 
   /** A frame of a peer. The bytes are kept for as long as the entries in them are needed. */
@@ -182,7 +247,9 @@ export class ReplicaNode {
     const faults = decodePeerFrame(payload, { from, to: this.nodeId }, (id, message) => {
       const group = this.groups.get(id);
       if (group === undefined) {
-        counters.messagesUnknown++;
+        const damaged = this.repairs.get(id);
+        if (damaged === undefined) counters.messagesUnknown++;
+        else if (message.type === 'repair-response') damaged.repair.receive(message);
         return;
       }
       counters.messagesReceived++;
@@ -212,11 +279,10 @@ export class ReplicaNode {
     assert(!this.closed, 'a node is closed once');
     this.closed = true;
     this.cancelTick?.();
-    const groups = [...this.groups.values()];
-    this.groups.clear();
-    let open = groups.length;
+    const ids = [...this.groups.keys(), ...this.repairs.keys()];
+    let open = ids.length;
     if (open === 0) done();
-    for (const group of groups) group.close(() => --open === 0 && done());
+    for (const id of ids) this.closeGroup(id, () => --open === 0 && done());
   }
 
   /* ---- the turn ---- */
@@ -307,6 +373,20 @@ export class ReplicaNode {
     }
   }
 }
+
+/** Everybody who may have the group: its first voters, and the members its checkpoints know. */
+const membersOf = (log: PartitionLog, bootstrapVoters: readonly NodeId[]): NodeId[] => {
+  const members = new Set(bootstrapVoters);
+  for (const { bytes } of log.checkpoints) {
+    try {
+      const { voters, outgoing, learners } = LogState.decode(decodeCheckpoint(bytes).state).configuration.configuration;
+      for (const id of [...voters, ...outgoing, ...learners]) members.add(id);
+    } catch (error) {
+      if (!(error instanceof TidelineError)) throw error;
+    }
+  }
+  return [...members];
+};
 
 export const groupDirectoryName = (group: GroupId): string => `group-${String(group).padStart(6, '0')}`;
 

@@ -73,6 +73,11 @@ export class ClusterMachine {
     return this.replica !== null;
   }
 
+  /** False while the machine is down, and while the group's log is being repaired. */
+  has(group: number = 1): boolean {
+    return this.replica?.group(asGroupId(group)) !== undefined;
+  }
+
   group(id: number = 1): Group {
     const group = this.replica?.group(asGroupId(id));
     assert(group !== undefined, 'the machine is up and has the group');
@@ -125,7 +130,7 @@ export class ClusterMachine {
   }
 
   /** Opens one more group, with all machines as its first voters. */
-  open(group: number, voters: readonly NodeId[] = this.cluster.ids): Group {
+  open(group: number, voters: readonly NodeId[] = this.cluster.ids): Group | null {
     return this.replica!.openGroup({
       group: asGroupId(group),
       directory: `data/${groupDirectoryName(asGroupId(group))}`,
@@ -182,7 +187,7 @@ export class ReplicaCluster {
   /** The machine that leads with the highest term, and has committed in it; undefined while there is none. */
   leader(group = 1): ClusterMachine | undefined {
     return this.up
-      .filter((machine) => machine.group(group).isEstablishedLeader)
+      .filter((machine) => machine.has(group) && machine.group(group).isEstablishedLeader)
       .sort((a, b) => b.group(group).term - a.group(group).term)[0];
   }
 
@@ -209,7 +214,9 @@ export class ReplicaCluster {
     const settled = (): boolean => {
       const leader = this.leader(group)?.group(group).status();
       if (leader === undefined || leader.readableOffset !== leader.lastOffset) return false;
-      return this.up.every((machine) => machine.group(group).readableOffset === leader.lastOffset);
+      return this.up.every(
+        (machine) => machine.has(group) && machine.group(group).readableOffset === leader.lastOffset,
+      );
     };
     this.time.until(settled, 120_000, 'the replicas converge');
   }

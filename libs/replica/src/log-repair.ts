@@ -1,0 +1,180 @@
+import { NO_NODE, TidelineError, asOffset, type NodeId, type Offset, type Term } from '#kernel';
+import type { DurableState, PartitionLog } from '#storage';
+import { batchFirstOffset, batchLastOffset, batchTerm } from '#wire';
+import type { RepairRequest, RepairResponse } from './raft-messages-v1.js';
+
+export interface LogRepairOptions {
+  readonly nodeId: NodeId;
+  /** Everybody who may have the group. */
+  readonly peers: readonly NodeId[];
+  /** Ticks between two questions when no answer leads to the next. */
+  readonly askEveryTicks: number;
+  /** Whether the log may be cut where the cluster has gone another way: not while a core works on it. */
+  readonly mayCut: boolean;
+  readonly send: (request: RepairRequest) => void;
+  /** Nothing is damaged any more. */
+  readonly done: () => void;
+  readonly failed: (error: Error) => void;
+}
+
+/**
+ * Replaces the damaged ranges of a log by committed batches of its peers, one range after the other, each peer asked in turn.
+ *
+ * A range with an end: any replica's committed batches will do. They are fetched up to and including the first good batch behind the range; if
+ * that is of the same term in both logs they agree up to there, and the range is repaired. If it is not, everything from the
+ * damage on was never committed: it is cut, and what was fetched takes its place.
+ *
+ * A range without an end, at the end of the log: nobody knows any more what this node has acknowledged there. It takes what a leader has
+ * committed that was elected in a later term than any this node was part of: every entry that was ever committed with the help of this
+ * node is in that leader's log, below its commit offset. A leader of an earlier term that is asked hands over first.
+ */
+export class LogRepair {
+  private gathered: Uint8Array[] = [];
+  private next: Offset;
+  /** Where an open range ends, once a leader has said so. */
+  private target: Offset | null = null;
+  private ticks = 0;
+  private turn = 0;
+  private writing = false;
+  private ended = false;
+
+  constructor(
+    private readonly log: PartitionLog,
+    private readonly options: LogRepairOptions,
+  ) {
+    this.next = log.damaged[0].fromOffset;
+  }
+
+  private get range(): { readonly fromOffset: Offset; readonly toOffset: Offset | null } {
+    return this.log.damaged[0];
+  }
+
+  stop(): void {
+    this.ended = true;
+  }
+
+  tick(): void {
+    if (this.ended || this.writing || this.ticks++ % this.options.askEveryTicks !== 0) return;
+    const { peers } = this.options;
+    // Whoever answers next begins the range anew: peers may differ in what they have.
+    this.begin();
+    this.ask(peers[this.turn++ % peers.length]);
+  }
+
+  private begin(): void {
+    this.gathered = [];
+    this.target = null;
+    this.next = this.range.fromOffset;
+  }
+
+  private ask(peer: NodeId): void {
+    const { toOffset } = this.range;
+    this.options.send({
+      type: 'repair-request',
+      from: this.options.nodeId,
+      to: peer,
+      term: this.log.state.term,
+      fromOffset: this.next,
+      toOffset: toOffset ?? asOffset(0),
+    });
+  }
+
+  receive(response: RepairResponse): void {
+    if (this.ended || this.writing || response.fromOffset !== this.next) return;
+    if (this.range.toOffset === null) this.continueOpen(response);
+    else this.continueClosed(response, this.range.toOffset);
+  }
+
+  private continueOpen({ from, term, commit, batches }: RepairResponse): void {
+    if (term <= this.log.state.term) return;
+    this.target ??= commit;
+    for (const batch of batches) {
+      if (batchFirstOffset(batch) !== this.next || batchFirstOffset(batch) > this.target) break;
+      this.take(batch);
+    }
+    if (this.next > this.target) this.repair();
+    else if (batches.length > 0) this.askOn(from);
+  }
+
+  private continueClosed({ from, batches }: RepairResponse, toOffset: Offset): void {
+    for (const batch of batches) {
+      if (batchFirstOffset(batch) !== this.next) return;
+      if (this.next === toOffset) {
+        this.compare(batch, toOffset);
+        return;
+      }
+      this.take(batch);
+      if (this.next > toOffset) {
+        this.cut();
+        return;
+      }
+    }
+    if (batches.length > 0) this.askOn(from);
+  }
+
+  private take(batch: Uint8Array): void {
+    this.gathered.push(batch);
+    this.next = asOffset(batchLastOffset(batch) + 1);
+  }
+
+  private askOn(peer: NodeId): void {
+    this.ticks = 1;
+    this.ask(peer);
+  }
+
+  /** The peer's batch behind the range, against this log's. */
+  private compare(theirs: Uint8Array, offset: Offset): void {
+    this.writing = true;
+    this.log.read({ from: offset, to: this.log.lastOffset, bytesMax: 1 }, (error, ours) => {
+      if (this.ended) return;
+      this.writing = false;
+      // Another damage right behind this one: then this range has nothing to be compared with but what the peers have.
+      if (error !== null) this.repair();
+      else if (batchFirstOffset(ours) === offset && (batchTerm(ours) as Term) === batchTerm(theirs)) this.repair();
+      else this.cut();
+    });
+  }
+
+  /** A log may hold no entry of a later term than the hard state: a term this node was not part of, so it has no vote in it. */
+  private get state(): DurableState {
+    const { state } = this.log;
+    const last = this.gathered[this.gathered.length - 1];
+    const term = last === undefined ? state.term : batchTerm(last);
+    return term > state.term ? { term, vote: NO_NODE, commit: state.commit } : state;
+  }
+
+  private repair(): void {
+    this.writing = true;
+    const { log, state } = this;
+    const replace = (): void => log.repair(this.gathered, (error) => this.written(error));
+    if (state === log.state) replace();
+    else {
+      log.persist({ state, batches: [] }, (error) => {
+        if (error !== null) this.written(error);
+        else if (!this.ended) replace();
+      });
+    }
+  }
+
+  private cut(): void {
+    if (!this.options.mayCut) {
+      this.options.failed(new TidelineError('storage-damaged', 'a damaged range of a running log is not committed'));
+      return;
+    }
+    this.writing = true;
+    const truncateAfter = asOffset(this.range.fromOffset - 1);
+    this.log.persist({ state: this.state, truncateAfter, batches: this.gathered }, (error) => this.written(error));
+  }
+
+  private written(error: Error | null): void {
+    if (this.ended) return;
+    this.writing = false;
+    if (error !== null && !(error instanceof TidelineError)) {
+      this.ended = true;
+      this.options.failed(error);
+    } else if (this.log.damaged.length === 0) {
+      this.ended = true;
+      this.options.done();
+    } else this.begin();
+  }
+}
