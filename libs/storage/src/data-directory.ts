@@ -84,19 +84,16 @@ export const parseGroupDirectoryName = (name: string): GroupId | null => {
 export const openDataDirectory = (request: OpenDataDirectory): DataDirectory => {
   const { fs, directory, nodeId } = request;
   if (request.clusterId !== null) checkClusterId(request.clusterId);
-  createPath(fs, directory);
-  const lock = fs.lockSync(directory);
+  let lock: { release(): void } | null = null;
   try {
+    createPath(fs, directory);
+    lock = fs.lockSync(directory);
     return openLocked(request, lock);
   } catch (error) {
-    lock.release();
-    throw error instanceof TidelineError
-      ? error
-      : new TidelineError(
-          'storage-damaged',
-          `${directory} cannot be opened for node ${nodeId}: ${(error as Error).message}`,
-          { cause: error },
-        );
+    lock?.release();
+    if (error instanceof TidelineError) throw error;
+    const message = `${directory} cannot be used as data directory of node ${nodeId}: ${(error as Error).message}`;
+    throw new TidelineError('storage-damaged', message, { cause: error, details: { directory } });
   }
 };
 

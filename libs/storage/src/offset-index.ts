@@ -54,6 +54,7 @@ export class OffsetIndex {
   private offsets: number[] = [];
   private positions: number[] = [];
   private times: number[] = [];
+  private end = 0;
 
   constructor(private readonly intervalBytes: number) {}
 
@@ -61,10 +62,13 @@ export class OffsetIndex {
     return this.offsets.length;
   }
 
-  /** Told of every frame in order; keeps one in a while. */
-  add(offset: Offset, position: number, logTime: LogTime): void {
+  /** Told of every frame in order; keeps one in a while, and the first after damage, so that no search has to cross it. */
+  add(offset: Offset, place: { readonly position: number; readonly end: number }, logTime: LogTime): void {
+    const { position } = place;
     const count = this.positions.length;
-    if (count > 0 && position - this.positions[count - 1] < this.intervalBytes) return;
+    const follows = position === this.end;
+    this.end = place.end;
+    if (follows && count > 0 && position - this.positions[count - 1] < this.intervalBytes) return;
     this.offsets.push(offset);
     this.positions.push(position);
     this.times.push(logTime);

@@ -253,9 +253,10 @@ export const rebuildIndex = (
     scanSegment(file, {
       group: place.group,
       base: segment.base,
-      visit: ({ position, bytes, batchAt }) => {
+      visit: (frame) => {
+        const { bytes, batchAt } = frame;
         if (batchLastOffset(bytes, batchAt) <= segment.lastOffset) {
-          index.add(batchFirstOffset(bytes, batchAt), position, batchLogTime(bytes, batchAt));
+          index.add(batchFirstOffset(bytes, batchAt), frame, batchLogTime(bytes, batchAt));
         }
       },
     });
@@ -302,12 +303,13 @@ const fromScan = (place: RecoveryPlace, candidate: Candidate, context: ScanConte
         base,
         stopAfter: context.stopAfter,
         previousTerm: context.previousTerm,
-        visit: ({ position, bytes, batchAt }) => {
-          if (position === SEGMENT_HEADER_BYTES) {
+        visit: (frame) => {
+          const { bytes, batchAt } = frame;
+          if (frame.position === SEGMENT_HEADER_BYTES) {
             firstPrevious = framePrevious(bytes, batchAt - FRAME_HEADER_BYTES);
             firstEnd = asOffset(batchLastOffset(bytes, batchAt) + 1);
           }
-          index.add(batchFirstOffset(bytes, batchAt), position, batchLogTime(bytes, batchAt));
+          index.add(batchFirstOffset(bytes, batchAt), frame, batchLogTime(bytes, batchAt));
         },
       });
     };

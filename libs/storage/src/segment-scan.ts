@@ -103,6 +103,7 @@ export interface SegmentGap {
 
 export interface ScannedFrame {
   readonly position: number;
+  readonly end: number;
   readonly bytes: Buffer;
   /** Of the batch in `bytes`. */
   readonly batchAt: number;
@@ -192,7 +193,7 @@ export const scanSegment = (file: DiskFile, options: ScanOptions): SegmentScan =
       lastOffset = batchLastOffset(window.bytes, batchAt);
       chain = frameCrc(window.bytes, at);
       batches++;
-      options.visit?.({ position, bytes: window.bytes, batchAt });
+      options.visit?.({ position, end: position + FRAME_HEADER_BYTES + length, bytes: window.bytes, batchAt });
       position += FRAME_HEADER_BYTES + length;
       dataEnd = position;
       continue;

@@ -108,12 +108,13 @@ export class Segment implements SegmentIdentity {
     const first = batchFirstOffset(batch);
     const logTime = batchLogTime(batch);
     const term = batchTerm(batch);
-    this.index?.add(first, this.dataEnd, logTime);
+    const end = this.dataEnd + FRAME_HEADER_BYTES + batch.length;
+    this.index?.add(first, { position: this.dataEnd, end }, logTime);
     if (this.batches === 0) this.firstLogTime = logTime;
     if (this.batches === 0 || term !== this.lastTerm) this.termStarts.push({ term, firstOffset: first });
     this.batches++;
     this.chain = crc;
-    this.dataEnd += FRAME_HEADER_BYTES + batch.length;
+    this.dataEnd = end;
     this.lastOffset = batchLastOffset(batch);
     this.lastTerm = term;
     this.lastLogTime = logTime;

@@ -40,7 +40,7 @@ import type {
 import { rebuildIndex, recoverPartition, type DamagedRange } from './recovery.js';
 import { FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, encodeFrame, frameBatchLength, frameCrc } from './segment-format.js';
 import { rewriteDamaged } from './segment-repair.js';
-import { scanSegment } from './segment-scan.js';
+import { scanSegment, type SegmentScan } from './segment-scan.js';
 import { readSegment, type SegmentReadRequest } from './segment-read.js';
 import { SegmentWriter } from './segment-writer.js';
 import { Segment } from './segment.js';
@@ -54,6 +54,8 @@ const LOADED_INDEXES_MAX = 64;
 /** One writev takes at most 1024 buffers, two per batch: frame and batch. */
 const BATCHES_PER_WRITE_MAX = 512;
 const FREE_SPACE_CHECK_MS = 1000;
+/** A read that does not check out is tried again: with a fresh index, then with a scanned segment. */
+const READ_ATTEMPTS_MAX = 3;
 /** Bytes looked at in one step when an offset is sought by time. */
 const TIME_SEARCH_BYTES = 64 * 1024;
 
@@ -647,7 +649,11 @@ class SegmentedLog implements PartitionLog {
 
   /* ---- reading ---- */
 
-  read(request: SegmentReadRequest, done: (error: Error | null, batches: Buffer) => void): void {
+  read(request: SegmentReadRequest, done: ReadCallback): void {
+    this.readAttempt(request, 1, done);
+  }
+
+  private readAttempt(request: SegmentReadRequest, attempt: number, done: ReadCallback): void {
     const { from } = request;
     const answer = (error: Error | null, batches: Buffer): void => this.scheduler.defer(() => done(error, batches));
     if (from <= this.baseOffset) {
@@ -670,7 +676,7 @@ class SegmentedLog implements PartitionLog {
     }
     if (from > to) return answer(null, EMPTY);
     if (from >= this.tail.firstOffset) return answer(null, this.tail.read(from, to, request.bytesMax));
-    this.readFromDisk({ from, to, bytesMax: request.bytesMax }, true, done);
+    this.readFromDisk({ from, to, bytesMax: request.bytesMax }, attempt, done);
   }
 
   private damagedError(offset: Offset): TidelineError {
@@ -679,11 +685,7 @@ class SegmentedLog implements PartitionLog {
     });
   }
 
-  private readFromDisk(
-    request: SegmentReadRequest,
-    mayRetry: boolean,
-    done: (error: Error | null, batches: Buffer) => void,
-  ): void {
+  private readFromDisk(request: SegmentReadRequest, attempt: number, done: ReadCallback): void {
     const segment = this.segments[this.segmentFor(request.from)];
     const { epoch } = this;
     this.readsInFlight++;
@@ -701,33 +703,38 @@ class SegmentedLog implements PartitionLog {
       this.indexOf(segment);
       file = segment.acquire(this.fs);
     } catch (error) {
-      return this.scheduler.defer(() => finish(error as Error, EMPTY));
+      this.scheduler.defer(() => finish(error as Error, EMPTY));
+      return;
     }
     readSegment(file, segment, request, this.options.indexIntervalBytes, (error, result) => {
       segment.release();
       if (segment.sealed) this.limitOpenSegments();
       if (error) return finish(error, EMPTY);
       if (result && 'batches' in result) return finish(null, result.batches);
-      // The log may have changed under the read, a cursor or index entry may be wrong: then it succeeds the second time.
-      if (mayRetry || this.epoch !== epoch) {
-        segment.forgetCursors();
-        segment.index = segment.sealed ? null : segment.index;
-        this.readsInFlight--;
-        return this.read(request, (error, batches) => {
-          this.readsInFlight++;
-          finish(error, batches);
-        });
+      if (attempt >= READ_ATTEMPTS_MAX) return finish(this.damagedError(request.from), EMPTY);
+      // First the log may have changed under the read, or a cursor or the index may be wrong. If that is not it, it is the segment.
+      segment.forgetCursors();
+      if (this.epoch === epoch) {
+        if (attempt > 1) this.noteDamage(segment);
+        else if (segment.sealed) segment.index = null;
       }
-      this.noteDamage(segment);
-      finish(this.damagedError(request.from), EMPTY);
+      this.readAttempt(request, attempt + 1, finish);
     });
   }
 
-  /** A read met damage: the whole segment is looked at, so that the owner knows what to repair. */
-  private noteDamage(segment: Segment): void {
+  /** A read met damage: the whole segment is looked at, so that the owner knows what to repair and readers find their way around it. */
+  private noteDamage(segment: Segment): SegmentScan {
+    const index = new OffsetIndex(this.options.indexIntervalBytes);
     const file = this.fs.openSync(segment.path, { readOnly: true });
     try {
-      const scan = scanSegment(file, { group: this.group, base: segment.base, stopAfter: segment.lastOffset });
+      const scan = scanSegment(file, {
+        group: this.group,
+        base: segment.base,
+        stopAfter: segment.lastOffset,
+        visit: (frame) =>
+          index.add(batchFirstOffset(frame.bytes, frame.batchAt), frame, batchLogTime(frame.bytes, frame.batchAt)),
+      });
+      segment.index = index;
       for (const gap of scan.gaps) {
         const toOffset = asOffset(Math.min(gap.toOffset ?? segment.lastOffset + 1, segment.lastOffset + 1));
         const { fromOffset, position, reason } = gap;
@@ -735,6 +742,7 @@ class SegmentedLog implements PartitionLog {
         this.findings.push({ kind: 'corruption', file: segment.path, position, fromOffset, toOffset, reason });
         this.damaged = [...this.damaged, { fromOffset, toOffset }].sort((a, b) => a.fromOffset - b.fromOffset);
       }
+      return scan;
     } finally {
       file.closeSync();
     }
@@ -786,22 +794,15 @@ class SegmentedLog implements PartitionLog {
           });
           if (position >= segment.dataEnd) break;
           // Damage: reported when the log was opened or now, and passed over.
-          this.noteDamage(segment);
-          const resumed = this.goodAfter(segment, position);
-          if (resumed === null) break;
-          position = resumed;
+          const gap = this.noteDamage(segment).gaps.find(({ resumesAt }) => resumesAt !== null && resumesAt > position);
+          if (!gap) break;
+          position = gap.resumesAt!;
         }
       } finally {
         segment.release();
       }
       this.limitOpenSegments();
     }
-  }
-
-  private goodAfter(segment: Segment, position: number): number | null {
-    const file = segment.openSync(this.fs);
-    const scan = scanSegment(file, { group: this.group, base: segment.base, stopAfter: segment.lastOffset });
-    return scan.gaps.find((gap) => gap.resumesAt !== null && gap.resumesAt > position)?.resumesAt ?? null;
   }
 
   /* ---- housekeeping ---- */
@@ -920,6 +921,8 @@ class SegmentedLog implements PartitionLog {
     else this.scheduler.defer(fills);
   }
 }
+
+type ReadCallback = (error: Error | null, batches: Buffer) => void;
 
 const EMPTY = Buffer.alloc(0);
 

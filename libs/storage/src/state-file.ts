@@ -156,7 +156,9 @@ export const inspectState = (bytes: Buffer, group: GroupId): StateInspection => 
   const badCopies = copies.flatMap((copy, page) => (copy === null || copy.group !== group ? [page * PAGE_BYTES] : []));
   let newest: SlotCopy | null = null;
   for (const copy of copies) if (copy && (newest === null || copy.sequence > newest.sequence)) newest = copy;
-  const uneven = copies[0]?.sequence !== copies[1]?.sequence || copies[2]?.sequence !== copies[3]?.sequence;
+  const differ = (a: SlotCopy | null, b: SlotCopy | null): boolean =>
+    a !== null && b !== null && a.sequence !== b.sequence;
+  const uneven = differ(copies[0], copies[1]) || differ(copies[2], copies[3]);
   const version = newest?.version ?? 0;
   const bad = (unusable: string): StateInspection => ({
     sequence: 0,

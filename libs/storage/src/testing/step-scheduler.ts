@@ -1,4 +1,7 @@
-import type { Clock, Scheduler } from '#kernel';
+import { assert, type Clock, type Scheduler } from '#kernel';
+
+/** More than any test needs. */
+const STEPS_MAX = 1_000_000;
 
 interface Task {
   readonly at: number;
@@ -57,7 +60,10 @@ export class StepScheduler implements Scheduler, Clock {
 
   /** Steps until the condition holds; false when nothing is left to run before it does. */
   runUntil(condition: () => boolean): boolean {
-    while (!condition()) if (!this.step()) return condition();
+    for (let steps = 0; !condition(); steps++) {
+      assert(steps < STEPS_MAX, 'the condition comes about in a bounded number of steps');
+      if (!this.step()) return condition();
+    }
     return true;
   }
 
