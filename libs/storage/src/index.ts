@@ -11,3 +11,4 @@ export {
   type GroupReport,
   type ProblemSeverity,
 } from './verify.js';
+export { unsyncedFileSystem } from './unsynced-file-system.js';
