@@ -86,7 +86,7 @@ const becomeLeader = (state: CoreState): void => {
   state.retiring = false;
   state.votes.clear();
   state.followConfiguration(true);
-  state.termFirstOffset = state.appendControl('noop');
+  state.termFirstOffset = state.options.mutants?.noNoopOnElection ? state.commit : state.appendControl('noop');
 };
 
 /** Whether a vote request is ignored because this node has a leader that it heard from lately. */

@@ -54,6 +54,14 @@ export interface LogSummary {
   readonly previousConfiguration?: { readonly configuration: Configuration; readonly offset: Offset };
 }
 
+/** Defects that only the simulator switches on, to prove that it would find them. */
+export interface RaftMutants {
+  /** A new leader appends nothing and takes what it has for committed in its term. */
+  readonly noNoopOnElection?: boolean;
+  /** Entries of earlier terms are committed by counting replicas (what figure 8 of the paper warns of). */
+  readonly countsOldTerms?: boolean;
+}
+
 export interface RaftOptions {
   readonly id: NodeId;
   /** Ticks without a leader before an election; the actual timeout is drawn from [electionTicks, 2 × electionTicks). */
@@ -70,6 +78,7 @@ export interface RaftOptions {
   readonly rng: Rng;
   readonly hardState: HardState;
   readonly log: LogSummary;
+  readonly mutants?: RaftMutants;
 }
 
 /* ---- messages ---- */
