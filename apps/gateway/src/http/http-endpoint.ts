@@ -7,6 +7,7 @@ import { GatewayServices } from '../gateway-services.js';
 import { registerCommandRoute, registerEntryRoutes } from './entry-routes.js';
 import { registerRecordRoutes } from './record-routes.js';
 import { registerStreamRoutes } from './stream-routes.js';
+import { serveWebSocketTails } from './web-socket-tail.js';
 
 type Outcome = 'ok' | 'rejected' | 'unknown' | 'failed';
 
@@ -37,6 +38,7 @@ export class HttpEndpoint implements OnModuleInit, BeforeApplicationShutdown {
     this.group(fastify, registerCommandRoute, 'request-too-large', this.services.limits.requestBytesMax);
     this.group(fastify, registerRecordRoutes, 'request-too-large', this.services.limits.requestBytesMax);
     this.group(fastify, registerStreamRoutes, 'request-too-large', this.services.limits.requestBytesMax);
+    serveWebSocketTails(fastify.server, this.services);
     this.stopCollecting = this.metrics.collect('tideline_tail_subscribers', (gauge) => {
       gauge.set({ kind: 'gateway' }, this.services.streams.count);
     });

@@ -115,7 +115,11 @@ export const registerStreamRoutes = (fastify: FastifyInstance, services: Gateway
 };
 
 /** Where the stream begins, by the same names as other answers about data. */
-const streamHeaders = (services: GatewayServices, topic: string, position: string | null): Record<string, string> => {
+export const streamHeaders = (
+  services: GatewayServices,
+  topic: string,
+  position: string | null,
+): Record<string, string> => {
   const partition = services.topics.known(topic)?.partitions[0];
   return {
     ...(position === null ? {} : { 'tideline-offset': position }),
