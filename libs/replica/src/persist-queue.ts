@@ -1,4 +1,4 @@
-import { asOffset, assert, type NodeId, type Offset, type Term } from '#kernel';
+import { NO_NODE, asOffset, assert, type NodeId, type Offset, type Term } from '#kernel';
 import type { DurableState, PartitionLog, PersistRequest } from '#storage';
 
 /** What one `ready()` asks to make durable. */
@@ -36,6 +36,7 @@ export class PersistQueue {
   /** Nothing is written any more: the log failed or is being closed. */
   private stopped = false;
   private hardState: { readonly term: Term; readonly vote: NodeId };
+  private voteToWrite: { readonly term: Term; readonly vote: NodeId } | null = null;
 
   constructor(
     private readonly log: PartitionLog,
@@ -45,6 +46,8 @@ export class PersistQueue {
       readonly monotonicMs: () => number;
       readonly persisted: (number: number, elapsedMs: number) => void;
       readonly failed: (error: Error) => void;
+      /** See ReplicaMutants. */
+      readonly mutantVoteWrittenLater?: boolean;
     },
   ) {
     this.savedCommit = log.state.commit;
@@ -100,6 +103,20 @@ export class PersistQueue {
     const { install, hardState, truncateAfter, batches } = next;
     // The commit offset goes along with every write; the log saves it when it finds time.
     if (hardState !== null) this.hardState = hardState;
+    if (hardState !== null && hardState.vote !== NO_NODE && this.options.mutantVoteWrittenLater === true) {
+      this.hardState = { term: hardState.term, vote: NO_NODE };
+      this.waiting.unshift({
+        number: next.number,
+        install: undefined,
+        hardState: null,
+        truncateAfter: undefined,
+        batches: [],
+      });
+      this.voteToWrite = hardState;
+    } else if (this.voteToWrite !== null && hardState === null) {
+      this.hardState = this.voteToWrite;
+      this.voteToWrite = null;
+    }
     const commit = asOffset(Math.max(this.options.commit(), install?.offset ?? 0));
     const state: DurableState = { term: this.hardState.term, vote: this.hardState.vote, commit };
     this.savedCommit = commit;

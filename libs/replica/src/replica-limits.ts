@@ -1,4 +1,5 @@
 import { BATCH_BYTES_MAX } from '#kernel';
+import type { RaftMutants } from '#raft';
 import { SESSION_LIMITS, type SessionLimits } from './session-table.js';
 
 /** Bounds of one group on one node. Bytes unless the name says otherwise. */
@@ -42,4 +43,7 @@ export interface ReplicaMutants {
   readonly readWithoutRound?: boolean;
   /** Checkpoints and snapshots carry no sessions. */
   readonly sessionsLeftOut?: boolean;
+  /** A vote is written after the term, in a record of its own that no reply waits for. */
+  readonly voteWrittenLater?: boolean;
+  readonly raft?: RaftMutants;
 }

@@ -8,3 +8,4 @@ export {
   type ReplicaClusterOptions,
 } from './replica-cluster.js';
 export { VirtualTime } from './virtual-time.js';
+export { decodePeerFrame, type PeerMessage } from '../raft-messages-v1.js';
