@@ -145,3 +145,17 @@ const readCheckpoint = (
   // An older checkpoint can have a base from before the last trim; then its own state is the lowest that is left.
   return { state, base: baseOf(base.lastOffset >= log.baseOffset ? base : state) };
 };
+
+/** The state that a snapshot carries; null when it does not parse or is not the state at that offset. */
+export const stateOfSnapshot = (
+  snapshot: { readonly offset: Offset; readonly term: Term; readonly state: Uint8Array },
+  sessions: SessionLimits,
+): LogState | null => {
+  try {
+    const state = LogState.decode(decodeCheckpoint(snapshot.state).state, sessions);
+    return state.lastOffset === snapshot.offset && state.lastTerm === snapshot.term ? state : null;
+  } catch (error) {
+    if (error instanceof TidelineError) return null;
+    throw error;
+  }
+};

@@ -1,3 +1,4 @@
+import { asOffset } from '#kernel';
 import { describe, expect, test } from '@jest/globals';
 import { ReplicaCluster, textBatch, type ClusterMachine } from './testing/replica-cluster.js';
 import { codeOf, valuesAt } from './testing/log-contents.js';
@@ -12,7 +13,7 @@ const fill = (cluster: ReplicaCluster, from: number, to: number): void => {
 };
 
 const numbersAt = (cluster: ReplicaCluster, machine: ClusterMachine): number[] =>
-  valuesAt(cluster, machine).map((value) => parseInt(value, 10));
+  valuesAt(cluster, machine, { from: machine.group().logStartOffset }).map((value) => parseInt(value, 10));
 
 const sequence = (to: number): number[] => Array.from({ length: to }, (_, i) => 1 + i);
 
@@ -117,6 +118,27 @@ describe('a damaged log', () => {
     cluster.converge();
     expect(lost.some(({ value }) => value !== null)).toBe(false);
     expect(numbersAt(cluster, victim)).toEqual(sequence(200));
+  });
+
+  test('in what the peers have trimmed gives way to the state they keep in its place', () => {
+    for (const atTheEnd of [false, true]) {
+      const cluster = open();
+      const [victim] = cluster.others(cluster.elect());
+      victim.kill();
+      damage(victim, 1);
+      if (atTheEnd) {
+        const path = segmentsOf(victim).at(-1)!;
+        victim.disk.zero(path, 1000, victim.disk.durableBytes(path)!.length - 1000);
+      }
+      fill(cluster, 116, 300);
+      cluster.converge();
+      for (const machine of cluster.up) machine.group().trimBefore(asOffset(atTheEnd ? 250 : 80));
+      cluster.time.until(() => cluster.up.every((machine) => machine.group().logStartOffset > 40));
+      victim.start();
+      expect(victim.has()).toBe(false);
+      cluster.converge();
+      expect(numbersAt(cluster, victim).slice(-50)).toEqual(sequence(300).slice(-50));
+    }
   });
 
   test('of a node alone stops the opening with a message that says what to do', () => {

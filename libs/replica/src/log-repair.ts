@@ -1,7 +1,9 @@
-import { NO_NODE, TidelineError, asOffset, type NodeId, type Offset, type Term } from '#kernel';
+import { NO_NODE, NO_TERM, TidelineError, asOffset, type NodeId, type Offset, type Term } from '#kernel';
 import type { DurableState, PartitionLog } from '#storage';
 import { batchFirstOffset, batchLastOffset, batchTerm } from '#wire';
-import type { RepairRequest, RepairResponse } from './raft-messages-v1.js';
+import { stateOfSnapshot } from './log-base.js';
+import type { RepairRequest, RepairResponse, RepairSnapshot } from './raft-messages-v1.js';
+import type { SessionLimits } from './session-table.js';
 
 export interface LogRepairOptions {
   readonly nodeId: NodeId;
@@ -11,6 +13,7 @@ export interface LogRepairOptions {
   readonly askEveryTicks: number;
   /** Whether the log may be cut where the cluster has gone another way: not while a core works on it. */
   readonly mayCut: boolean;
+  readonly sessions: SessionLimits;
   readonly send: (request: RepairRequest) => void;
   /** Nothing is damaged any more. */
   readonly done: () => void;
@@ -30,6 +33,8 @@ export interface LogRepairOptions {
  */
 export class LogRepair {
   private gathered: Uint8Array[] = [];
+  /** What comes before `gathered`, when the peer's log begins behind an open range's beginning. */
+  private snapshot: RepairSnapshot | null = null;
   private next: Offset;
   /** Where an open range ends, once a leader has said so. */
   private target: Offset | null = null;
@@ -63,6 +68,7 @@ export class LogRepair {
 
   private begin(): void {
     this.gathered = [];
+    this.snapshot = null;
     this.target = null;
     this.next = this.range.fromOffset;
   }
@@ -81,19 +87,55 @@ export class LogRepair {
 
   receive(response: RepairResponse): void {
     if (this.ended || this.writing || response.fromOffset !== this.next) return;
+    const { snapshot } = response;
+    if (snapshot !== null && stateOfSnapshot(snapshot, this.options.sessions) === null) return;
     if (this.range.toOffset === null) this.continueOpen(response);
+    else if (snapshot !== null) this.replacePrefix(snapshot, this.range.toOffset);
     else this.continueClosed(response, this.range.toOffset);
   }
 
-  private continueOpen({ from, term, commit, batches }: RepairResponse): void {
+  private continueOpen({ from, term, commit, batches, snapshot }: RepairResponse): void {
     if (term <= this.log.state.term) return;
     this.target ??= commit;
+    if (snapshot !== null) {
+      this.snapshot = snapshot;
+      this.gathered = [];
+      this.next = asOffset(snapshot.offset + 1);
+    }
     for (const batch of batches) {
       if (batchFirstOffset(batch) !== this.next || batchFirstOffset(batch) > this.target) break;
       this.take(batch);
     }
-    if (this.next > this.target) this.repair();
-    else if (batches.length > 0) this.askOn(from);
+    if (this.next > this.target) {
+      if (this.snapshot === null) this.repair();
+      else this.install(this.snapshot, false);
+    } else if (batches.length > 0 || snapshot !== null) this.askOn(from);
+  }
+
+  /**
+   * The damaged batches have been trimmed from the peer's log: its state stands for them here, too. What comes behind is kept if it follows
+   * from that state, and was never committed if it does not.
+   */
+  private replacePrefix(snapshot: RepairSnapshot, toOffset: Offset): void {
+    const { offset, term } = snapshot;
+    if (!this.options.mayCut) return;
+    if (offset < toOffset || offset > this.log.lastOffset) {
+      this.install(snapshot, offset < toOffset);
+      return;
+    }
+    this.writing = true;
+    this.log.read({ from: offset, to: this.log.lastOffset, bytesMax: 1 }, (error, ours) => {
+      if (this.ended) return;
+      this.writing = false;
+      this.install(snapshot, error !== null || batchTerm(ours) === term);
+    });
+  }
+
+  private install({ offset, term, state }: RepairSnapshot, keepSuffix: boolean): void {
+    this.writing = true;
+    const { logTime } = stateOfSnapshot({ offset, term, state }, this.options.sessions)!;
+    const install = { offset, term, logTime, keepSuffix, state };
+    this.log.persist({ install, state: this.stateFor(term), batches: this.gathered }, (error) => this.written(error));
   }
 
   private continueClosed({ from, batches }: RepairResponse, toOffset: Offset): void {
@@ -136,16 +178,17 @@ export class LogRepair {
   }
 
   /** A log may hold no entry of a later term than the hard state: a term this node was not part of, so it has no vote in it. */
-  private get state(): DurableState {
+  private stateFor(installed: Term): DurableState {
     const { state } = this.log;
     const last = this.gathered[this.gathered.length - 1];
-    const term = last === undefined ? state.term : batchTerm(last);
+    const term = last === undefined ? installed : batchTerm(last);
     return term > state.term ? { term, vote: NO_NODE, commit: state.commit } : state;
   }
 
   private repair(): void {
     this.writing = true;
-    const { log, state } = this;
+    const { log } = this;
+    const state = this.stateFor(NO_TERM);
     const replace = (): void => log.repair(this.gathered, (error) => this.written(error));
     if (state === log.state) replace();
     else {
@@ -163,7 +206,9 @@ export class LogRepair {
     }
     this.writing = true;
     const truncateAfter = asOffset(this.range.fromOffset - 1);
-    this.log.persist({ state: this.state, truncateAfter, batches: this.gathered }, (error) => this.written(error));
+    this.log.persist({ state: this.stateFor(NO_TERM), truncateAfter, batches: this.gathered }, (error) =>
+      this.written(error),
+    );
   }
 
   private written(error: Error | null): void {

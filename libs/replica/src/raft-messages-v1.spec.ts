@@ -71,6 +71,15 @@ const messages: PeerMessage[] = [
     fromOffset: asOffset(5),
     commit: asOffset(8),
     batches: [entry(5).bytes, entry(6).bytes],
+    snapshot: null,
+  },
+  {
+    ...base,
+    type: 'repair-response',
+    fromOffset: asOffset(5),
+    commit: asOffset(8),
+    batches: [],
+    snapshot: { offset: asOffset(70), term: asTerm(3), state: Buffer.alloc(3000, 7) },
   },
 ];
 

@@ -40,7 +40,8 @@ import { entryOfBatch } from './entry-of-batch.js';
  *      8 snapshot-response   varint offset
  *      9 timeout-now
  *     10 repair-request      varint from · varint to, included (0: as far as you can): committed batches wanted in place of damaged ones
- *     11 repair-response     varint from · varint commit · varint count, then count record batches; none: cannot help
+ *     11 repair-response     varint from · varint commit · varint count, then count record batches,
+ *                            then varint offset · and unless that is 0: varint term · varint length, state: in place of what was trimmed
  *
  * Sender and receiver are those of the connection. Batches are written as pieces of the frame where copying would cost more, and read as views
  * of it. A batch whose checksum is wrong voids its message; what does not parse voids the rest of the frame.
@@ -73,7 +74,17 @@ export interface RepairResponse {
   readonly term: Term;
   readonly fromOffset: Offset;
   readonly commit: Offset;
+  /** From fromOffset on; none when there is nothing to give. */
   readonly batches: readonly Uint8Array[];
+  /** What stands for batches that have been trimmed, if fromOffset is one of them. */
+  readonly snapshot: RepairSnapshot | null;
+}
+
+export interface RepairSnapshot {
+  readonly offset: Offset;
+  readonly term: Term;
+  /** As in a Raft snapshot (checkpoint-v1.ts). */
+  readonly state: Uint8Array;
 }
 
 export type PeerMessage = Message | RepairRequest | RepairResponse;
@@ -173,6 +184,12 @@ export class PeerFrameWriter {
           .varint(message.commit)
           .varint(message.batches.length);
         for (const batch of message.batches) this.addBytes(writer, batch);
+        if (message.snapshot === null) writer.varint(0);
+        else {
+          const { offset, term, state } = message.snapshot;
+          writer.varint(offset).varint(term).varint(state.length);
+          this.addBytes(writer, state);
+        }
         break;
     }
     if (this.length + writer.position - this.pieceStart >= PEER_FRAME_BYTES) this.closeFrame();
@@ -317,7 +334,11 @@ const readMessage = (
       const fromOffset = asOffset(reader.varint());
       const commit = asOffset(reader.varint());
       const batches = readBatches(reader, group, null);
-      return batches === null ? CORRUPT : { type: 'repair-response', from, to, term, fromOffset, commit, batches };
+      const offset = asOffset(reader.varint());
+      const snapshot = offset === 0 ? null : { offset, term: asTerm(reader.varint()), state: reader.lengthPrefixed() };
+      return batches === null
+        ? CORRUPT
+        : { type: 'repair-response', from, to, term, fromOffset, commit, batches, snapshot };
     }
     default:
       throw new TidelineError('malformed-frame', `message type ${type}`);

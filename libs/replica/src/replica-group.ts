@@ -45,7 +45,7 @@ import { AppendWaiters, type AppendCallback, type Appended, type AppendWaiter } 
 import { decodeCheckpoint, encodeCheckpoint } from './checkpoint-v1.js';
 import { entriesOfRun } from './entry-of-batch.js';
 import { GroupCounters } from './group-counters.js';
-import { advanceBase, baseOf, recoverState, type LogBase } from './log-base.js';
+import { advanceBase, baseOf, recoverState, stateOfSnapshot, type LogBase } from './log-base.js';
 import { LogRepair } from './log-repair.js';
 import { LogState } from './log-state.js';
 import { LOG_TIME_LEAD_MS, LogClock } from './log-time.js';
@@ -192,6 +192,10 @@ export class Group {
 
   private readonly roleListeners = new Set<() => void>();
   private roleChanged = false;
+  /** Leadership was lost since the last settlement: barriers under way cannot be answered. */
+  private losesBarriers = false;
+  /** Last offset that came from the core; what lies behind it in `state` was proposed in this turn. */
+  private takenIn: Offset;
 
   private ticks = 0;
   private bytesSinceCheckpoint = 0;
@@ -216,6 +220,7 @@ export class Group {
     this.base = base;
     this.roleTerm = log.state.term;
     this.durable = log.lastOffset;
+    this.takenIn = log.lastOffset;
     this.commit = asOffset(Math.max(log.baseOffset, Math.min(log.state.commit, log.lastOffset)));
     this.announced = this.readableOffset;
     this.queue = new PersistQueue(log, {
@@ -223,6 +228,7 @@ export class Group {
       monotonicMs: () => host.clock.monotonicMs(),
       persisted: (number, elapsedMs) => this.persisted(number, elapsedMs),
       failed: (error) => this.fail(error),
+      mutantVoteWrittenLater: host.mutants.voteWrittenLater,
     });
     this.core = new RaftCore({
       id: host.nodeId,
@@ -233,6 +239,7 @@ export class Group {
       uncommittedBytesMax: limits.uncommittedBytesMax,
       cacheBytesMax: limits.recentBytesMax,
       rng: host.rng,
+      mutants: host.mutants.raft,
       hardState: { term: log.state.term, vote: log.state.vote },
       log: {
         baseOffset: log.baseOffset,
@@ -623,6 +630,7 @@ export class Group {
 
   receive(message: PeerMessage): void {
     if (this.failure !== null) return;
+    const { sessions } = this.host.limits;
     if (message.type === 'repair-request') {
       this.helpRepair(message);
       return;
@@ -631,19 +639,9 @@ export class Group {
       this.repair?.receive(message);
       return;
     }
-    if (message.type === 'snapshot-request' && !this.isUsable(message.snapshot)) return;
+    if (message.type === 'snapshot-request' && stateOfSnapshot(message.snapshot, sessions) === null) return;
     this.core.step({ type: 'message', message });
     this.host.wake(this);
-  }
-
-  private isUsable(snapshot: SnapshotInfo): boolean {
-    try {
-      const state = LogState.decode(decodeCheckpoint(snapshot.state).state, this.host.limits.sessions);
-      return state.lastOffset === snapshot.offset && state.lastTerm === snapshot.term;
-    } catch (error) {
-      if (error instanceof TidelineError) return false;
-      throw error;
-    }
   }
 
   peerLost(peer: NodeId): void {
@@ -705,6 +703,7 @@ export class Group {
   private catchUpWithCore(): void {
     if (this.core.lastOffset !== this.state.lastOffset || this.core.term !== this.roleTerm || this.role !== 'leader') {
       this.drain();
+      this.host.wake(this);
     }
   }
 
@@ -748,7 +747,7 @@ export class Group {
     if (ready.commit !== null) this.commitUpTo(ready.commit);
     for (const { id, offset } of ready.reads) {
       if (offset !== null) this.barriers.proved(id, offset);
-      else this.failBarriers();
+      else this.losesBarriers = true;
     }
     for (const read of ready.logReads) this.readForPeer(read);
     for (const peer of ready.snapshotsWanted) this.offerSnapshot(peer);
@@ -775,6 +774,7 @@ export class Group {
         );
       }
       recent.append(entry);
+      this.takenIn = entry.lastOffset;
       batches.push(bytes);
       this.bytesSinceCheckpoint += bytes.length;
       this.counters.bytesPersisted += bytes.length;
@@ -802,6 +802,7 @@ export class Group {
   private truncateAfter(offset: Offset): void {
     this.counters.truncations++;
     this.recent.truncateAfter(offset);
+    this.takenIn = offset;
     this.state.truncateAfter(offset, this.termAt(offset));
     this.cutDurable(offset);
     if (this.pendingCheckpoint !== null && this.pendingCheckpoint.offset > offset) this.dropCheckpoint();
@@ -819,6 +820,7 @@ export class Group {
     this.dropCheckpoint();
     if (keepSuffix) return;
     this.state = state;
+    this.takenIn = snapshot.offset;
     this.recent.clear();
     this.bytesSinceCheckpoint = 0;
     this.cutDurable(this.commit);
@@ -828,8 +830,7 @@ export class Group {
   private termAt(offset: Offset): Term {
     const { recent, log } = this;
     if (offset === this.state.lastOffset) return this.state.lastTerm;
-    const { last } = recent;
-    if (last !== null && offset > last.lastOffset) return this.proposalTerm;
+    if (offset > this.takenIn) return this.proposalTerm;
     const entry = recent.at(offset);
     if (entry !== null) return entry.term;
     if (offset === this.base.offset) return this.base.term;
@@ -878,15 +879,9 @@ export class Group {
     this.role = role;
     this.roleTerm = term;
     this.leaderId = leader;
-    if (led) {
-      this.failBarriers();
-      this.orphanWaiters();
-      this.endChange(new TidelineError('leadership-lost', 'the leader changed while the members were being changed'));
-    }
-    if (this.transfer !== null && leader !== NO_NODE && leader !== this.host.nodeId) {
-      const { to } = this.transfer;
-      this.endTransfer(leader === to ? null : new TidelineError('leadership-lost', `node ${leader} leads, not ${to}`));
-    }
+    if (!led) return;
+    this.losesBarriers = true;
+    this.orphanWaiters();
   }
 
   private orphanWaiters(): void {
@@ -931,6 +926,11 @@ export class Group {
     for (let w = this.quorumWaiters.takeUpTo(commit); w !== null; w = this.quorumWaiters.takeUpTo(commit))
       this.answer(w);
     for (let w = this.orphans.takeUpTo(commit); w !== null; w = this.orphans.takeUpTo(commit)) this.answerOrphan(w);
+    // What another leader committed says nothing about the batches these barriers wait for.
+    if (this.losesBarriers) {
+      this.losesBarriers = false;
+      this.failBarriers();
+    }
     for (let b = this.barriers.takeReady(commit); b !== null; b = this.barriers.takeReady(commit)) {
       const point = {
         offset: ReadBarriers.offsetOf(b),
@@ -941,6 +941,7 @@ export class Group {
       for (const caller of b.callers) caller(null, point);
     }
     if (this.change !== null) this.settleChange();
+    if (this.transfer !== null) this.settleTransfer(this.transfer);
     const readable = this.readableOffset;
     this.recent.release(readable, this.host.limits.recentBytesMax);
     if (readable > this.announced) {
@@ -970,7 +971,17 @@ export class Group {
     }
   }
 
+  private settleTransfer({ to }: PendingTransfer): void {
+    const { leader } = this.core;
+    if (leader === NO_NODE || leader === this.host.nodeId) return;
+    this.endTransfer(leader === to ? null : new TidelineError('leadership-lost', `node ${leader} leads, not ${to}`));
+  }
+
   private settleChange(): void {
+    if (this.role !== 'leader') {
+      this.endChange(new TidelineError('leadership-lost', 'the leader changed while the members were being changed'));
+      return;
+    }
     const { offset, configuration } = this.state.configuration;
     const { target } = this.change!;
     if (offset > this.commit || configuration.outgoing.length > 0) return;
@@ -1000,13 +1011,13 @@ export class Group {
   }
 
   private offerSnapshot(peer: NodeId): void {
-    const { offset, term, configuration, bytes } = this.base;
     this.counters.snapshotsSent++;
-    this.core.step({
-      type: 'snapshot-ready',
-      peer,
-      snapshot: { offset, term, configuration, state: encodeCheckpoint(this.asKept(bytes), null) },
-    });
+    this.core.step({ type: 'snapshot-ready', peer, snapshot: this.snapshotOfBase() });
+  }
+
+  private snapshotOfBase(): SnapshotInfo {
+    const { offset, term, configuration, bytes } = this.base;
+    return { offset, term, configuration, state: encodeCheckpoint(this.asKept(bytes), null) };
   }
 
   /* ---- damage ---- */
@@ -1029,6 +1040,7 @@ export class Group {
         fromOffset,
         commit,
         batches: runs,
+        snapshot: fromOffset < this.logStartOffset ? this.snapshotOfBase() : null,
       });
     };
     if (fromOffset < this.logStartOffset || fromOffset > commit) {
@@ -1065,6 +1077,7 @@ export class Group {
       peers,
       askEveryTicks: this.host.heartbeatTicks,
       mayCut: false,
+      sessions: this.host.limits.sessions,
       send: (request) => this.host.send(this.id, request),
       done: () => {
         this.repair = null;

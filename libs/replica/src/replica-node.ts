@@ -198,6 +198,7 @@ export class ReplicaNode {
       peers,
       askEveryTicks: this.host.electionTicks,
       mayCut: true,
+      sessions: this.host.limits.sessions,
       send: (request) => this.send(log.group, request),
       done: () => {
         this.repairs.delete(log.group);
