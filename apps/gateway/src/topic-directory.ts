@@ -20,8 +20,11 @@ export class TopicDirectory {
     this.topics = new Map(description.topics.map((topic) => [topic.name, topic]));
   }
 
-  list(): TopicDescription[] {
-    return [...this.topics.values()].filter((topic) => !isInternalTopic(topic.name));
+  /** The cluster as it is now, offsets included: asks. Without the system's topics. */
+  async describe(): Promise<ClusterDescription> {
+    await this.log.refresh();
+    const description = this.log.describe();
+    return { ...description, topics: description.topics.filter((topic) => !isInternalTopic(topic.name)) };
   }
 
   /** As last heard; null for one never heard of. */

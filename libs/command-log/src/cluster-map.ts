@@ -92,6 +92,13 @@ export class ClusterMap {
     return this.asking;
   }
 
+  /** One description from now: of the node that is asked always if it answers, else of any. Never rejects. */
+  async hear(): Promise<void> {
+    const description = this.preferred && (await this.describe(this.preferred));
+    if (description) this.learn(description);
+    else await this.refresh();
+  }
+
   private async ask(): Promise<void> {
     const preferred = this.preferred;
     const others = this.others();

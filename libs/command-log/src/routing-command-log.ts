@@ -120,7 +120,7 @@ export class RoutingCommandLog implements CommandLog {
   }
 
   refresh(): Promise<void> {
-    return this.map.refresh();
+    return this.map.hear();
   }
 
   topic(name: string): Promise<TopicDescription> {

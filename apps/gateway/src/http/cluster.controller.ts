@@ -13,9 +13,8 @@ export class ClusterController {
   constructor(@Inject(GatewayServices) private readonly services: GatewayServices) {}
 
   @Get()
-  describe(): ClusterDescription {
-    const description = this.services.log.describe();
-    return { ...description, topics: this.services.topics.list() };
+  describe(): Promise<ClusterDescription> {
+    return this.services.topics.describe();
   }
 
   /** Answers when the node asked for leads, or with the error that kept it from that. */

@@ -8,12 +8,13 @@ export class TopicsController {
   constructor(@Inject(GatewayServices) private readonly services: GatewayServices) {}
 
   @Get()
-  list(): { readonly topics: readonly TopicDescription[] } {
-    return { topics: this.services.topics.list() };
+  async list(): Promise<{ readonly topics: readonly TopicDescription[] }> {
+    return { topics: (await this.services.topics.describe()).topics };
   }
 
   @Get(':topic')
-  one(@Param('topic') topic: string): Promise<TopicDescription> {
-    return this.services.topics.topic(topic);
+  async one(@Param('topic') name: string): Promise<TopicDescription> {
+    const topic = (await this.services.topics.describe()).topics.find((each) => each.name === name);
+    return topic ?? this.services.topics.topic(name);
   }
 }

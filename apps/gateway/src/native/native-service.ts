@@ -73,7 +73,7 @@ export const serveGateway = (services: GatewayServices): ConnectionHandler => {
             log.offsetAtTime(await userTarget(request), request.time),
           );
         case v1.describe.method:
-          return answer(v1.describe, payload, responder, async () => ({ ...log.describe(), topics: topics.list() }));
+          return answer(v1.describe, payload, responder, () => topics.describe());
         default:
           return responder.fail(unknownMethod(method));
       }
