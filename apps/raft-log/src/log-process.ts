@@ -2,7 +2,7 @@ import { RemoteLogNodeDirectory, RoutingCommandLog, serveLogNode, type NodeDescr
 import { META_GROUP, TidelineError, systemClock, systemRng, systemScheduler, type GroupId, type NodeId } from '#kernel';
 import { tcpTransport, type Hello, type Listener } from '#net';
 import { formatAddress, type TidelineOptions } from '#platform';
-import { MetaController, ReplicaNode, SESSION_LIMITS, TcpPeerNetwork, type TopicEntry } from '#replica';
+import { MetaController, ReplicaNode, type Group, SESSION_LIMITS, TcpPeerNetwork, type TopicEntry } from '#replica';
 import { nodeFileSystem, openDataDirectory, openPartitionLog, unsyncedFileSystem, type DataDirectory } from '#storage';
 import { LocalLogNode } from './local-log-node.js';
 
@@ -149,19 +149,28 @@ export class LogProcess {
     return this.meta ? [...this.meta.directory.topics.values()] : [];
   }
 
+  /** Group 0 first: it names the others. A damaged one is repaired from the peers, and the rest follows when that is done. */
   private openMetadata(): void {
-    const { options, say } = this.parts;
-    const directoryOf = (group: GroupId): string => this.directory.groupDirectory(group);
-    const group = this.node.openGroup({
+    const { options } = this.parts;
+    const stop = this.node.onOpened((group) => {
+      if (group.id !== META_GROUP) return;
+      stop();
+      this.follow(group);
+    });
+    this.node.openGroup({
       group: META_GROUP,
-      directory: directoryOf(META_GROUP),
+      directory: this.directory.groupDirectory(META_GROUP),
       bootstrapVoters: votersOf(options),
     });
+  }
+
+  private follow(group: Group): void {
+    const { options, say } = this.parts;
     this.meta = new MetaController({
       node: this.node,
       group,
       wallMs: () => systemClock.wallMs(),
-      directoryOf,
+      directoryOf: (id) => this.directory.groupDirectory(id),
       onOpenFailed: (failed, error) => {
         this.unopened.set(failed, error);
         say(`the log of group ${failed} cannot be opened: ${error.message}`);

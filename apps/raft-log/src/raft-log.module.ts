@@ -40,14 +40,17 @@ class LogService implements OnModuleInit, OnApplicationShutdown, BeforeApplicati
       };
     });
     this.health.register('storage', () => {
-      const damaged = this.groups().filter(({ id }) => log.unopened.has(id) || log.node.group(id)?.status().damaged);
-      return {
-        ok: damaged.length === 0,
-        detail:
-          damaged.length === 0
-            ? 'no damage found'
-            : `damaged: ${damaged.map(({ topic, partition }) => `${topic}/${partition}`).join(', ')}`,
-      };
+      const repairing = new Set(log.node.damagedGroups);
+      const names = (picked: (id: GroupId) => boolean): string =>
+        this.groups()
+          .filter(({ id }) => picked(id))
+          .map(({ topic, partition }) => `${topic}/${partition}`)
+          .join(', ');
+      const unopened = names((id) => log.unopened.has(id));
+      if (unopened !== '') return { ok: false, detail: `cannot be opened: ${unopened}` };
+      if (repairing.size > 0)
+        return { ok: false, detail: `damaged, being repaired from peers: ${names((id) => repairing.has(id))}` };
+      return { ok: true, detail: 'no damage found' };
     });
     this.report();
     await log.start();
