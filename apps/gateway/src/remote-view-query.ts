@@ -71,7 +71,7 @@ export class RemoteViewQuery implements ViewQuery {
   watch(request: Parameters<ViewQuery['watch']>[0]): Observable<WatchEvent> {
     const { watch } = viewServiceV1;
     return new Observable((subscriber) => {
-      const host = this.pick(0);
+      const host = this.pick();
       if (!host) {
         subscriber.error(this.unreachable());
         return undefined;
@@ -110,14 +110,14 @@ export class RemoteViewQuery implements ViewQuery {
     for (let attempt = 0; !this.closed; attempt++) {
       const leftMs = deadline - clock.monotonicMs();
       if (attempt > 0 && leftMs <= 0) break;
-      const host = this.pick(attempt);
+      const host = this.pick();
       if (host) {
         try {
           return call.decodeResponse(await send(host, call.method, payload, leftMs + ANSWER_SLACK_MS));
         } catch (thrown) {
           failure = toTidelineError(thrown);
           if (!another(failure)) throw failure;
-          if (host === this.hosts[this.preferred]) this.preferred = (this.preferred + 1) % this.hosts.length;
+          this.preferred = (this.hosts.indexOf(host) + 1) % this.hosts.length;
         }
       }
       // Each has been asked, or none is there: let a moment pass.
@@ -127,15 +127,14 @@ export class RemoteViewQuery implements ViewQuery {
     throw isTidelineError(failure, 'connection-lost') ? this.unreachable(failure) : failure;
   }
 
-  /** The preferred host that is connected, or one after it. */
-  private pick(attempt: number): ReconnectingPeer | null {
-    const { hosts, preferred } = this;
+  /** The preferred host if there is a connection to it, else the next that has one; that is preferred from now on. */
+  private pick(): ReconnectingPeer | null {
+    const { hosts } = this;
     for (let i = 0; i < hosts.length; i++) {
-      const host = hosts[(preferred + attempt + i) % hosts.length];
-      if (host.connection !== null) {
-        if (attempt === 0) this.preferred = hosts.indexOf(host);
-        return host;
-      }
+      const at = (this.preferred + i) % hosts.length;
+      if (hosts[at].connection === null) continue;
+      this.preferred = at;
+      return hosts[at];
     }
     return null;
   }
