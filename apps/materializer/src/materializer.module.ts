@@ -7,6 +7,7 @@ import {
   type ModuleMetadata,
   type OnModuleInit,
 } from '@nestjs/common';
+import { CATALOG, CatalogModule, type Catalog } from '#catalog';
 import type { CommandLog } from '#command-log';
 import { systemClock, systemScheduler } from '#kernel';
 import { tcpTransport, type Hello, type Listener } from '#net';
@@ -38,6 +39,7 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
     @Inject(ViewHost) private readonly host: ViewHost,
     @Inject(HealthRegistry) private readonly health: HealthRegistry,
     @Inject(Metrics) private readonly metrics: Metrics,
+    @Inject(CATALOG) private readonly catalog: Catalog,
   ) {}
 
   async onModuleInit(): Promise<void> {
@@ -46,6 +48,10 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
       const lag = host.lagRecords;
       if (lag === null) return { ok: false, detail: 'no log node has described the cluster' };
       return { ok: lag <= LAG_RECORDS_READY_MAX, detail: `${lag} records behind` };
+    });
+    this.health.register('catalog', async () => {
+      await this.catalog.ping();
+      return { ok: true, detail: this.catalog.url };
     });
     this.reportMetrics();
     const hello: Hello = { nodeId: 0, clusterId: '', service: 'view', software: 'tideline', addresses: {} };
@@ -96,7 +102,11 @@ export class MaterializerModule {
   static forRoot(parts: MaterializerModuleOptions): DynamicModule {
     return {
       module: MaterializerModule,
-      imports: [PlatformModule.forRoot(parts.options), ...(parts.imports ?? [])],
+      imports: [
+        PlatformModule.forRoot(parts.options),
+        CatalogModule.forRoot(parts.options.catalogUrl),
+        ...(parts.imports ?? []),
+      ],
       providers: [
         { provide: COMMAND_LOG, ...parts.commandLog } as never,
         {
