@@ -78,6 +78,15 @@ describe('PreVote (section 9.6)', () => {
     expect([node.core.term, node.core.status().vote, node.pending.length]).toEqual([0, 0, 0]);
   });
 
+  test('a pre-candidate that votes for another waits for that one', () => {
+    const cluster = new RaftCluster({ isChecked: false });
+    const node = cluster.node(2);
+    node.step({ type: 'campaign' });
+    expect(node.core.role).toBe('pre-candidate');
+    receive(node, { ...voteRequest(1, 2, 1), term: asTerm(0) });
+    expect([node.core.role, node.core.status().vote]).toEqual(['follower', 1]);
+  });
+
   test('a pre-candidate that is behind in terms learns of it from the refusal', () => {
     const cluster = new RaftCluster();
     cluster.give(2, { terms: [], term: 7 });
@@ -198,6 +207,21 @@ describe('leadership transfer (section 3.10)', () => {
     cluster.dropWhere(isType('timeout-now'));
     cluster.tickAll(2);
     expect(cluster.leaders).toEqual([3]);
+  });
+
+  test('a joint configuration is not left while the target catches up, but afterwards', () => {
+    const cluster = new RaftCluster({ others: [4] });
+    const leader = cluster.elect(1);
+    leader.change({ voters: ids(1, 2, 4), learners: [] });
+    cluster.isHeld = (id) => id === 2 || id === 4;
+    cluster.settle();
+    leader.step({ type: 'transfer-leadership', to: asNodeId(2) });
+    cluster.isLost = isType('timeout-now');
+    cluster.isHeld = () => false;
+    cluster.settle();
+    expect([leader.core.commit, leader.core.lastOffset]).toEqual([2, 2]);
+    cluster.tickAll(10);
+    expect(leader.core.status().configuration).toEqual({ voters: ids(1, 2, 4), outgoing: [], learners: [] });
   });
 
   test('a learner, a stranger and the leader itself are no targets; naming the leader takes a transfer back', () => {
@@ -564,8 +588,12 @@ describe('snapshots (chapter 5)', () => {
       for (const node of cluster.nodes.values()) node.persistAll();
       cluster.deliverWhere(() => true);
     }
+    leader.step({ type: 'peer-lost', peer: asNodeId(3) });
+    leader.tick(2);
+    cluster.deliverWhere(() => true);
+    cluster.deliverWhere(() => true);
     expect(cluster.snapshotsWanted.length).toBe(1);
-    cluster.settle();
+    cluster.tickAll(3);
     expect(cluster.node(3).core.commit).toBe(4);
   });
 
@@ -654,9 +682,41 @@ describe('snapshots (chapter 5)', () => {
   test('the configuration of a snapshot is in force, unless a later one is in the suffix', () => {
     const cluster = new RaftCluster({ voters: [1, 2], others: [3], isChecked: false });
     const node = cluster.node(3);
-    sendSnapshot(node, { ...snapshotAt(9, 2), configuration: { voters: ids(1, 3), outgoing: [], learners: [] } }, 3);
+    const configuration = { voters: ids(1, 3), outgoing: [], learners: [] };
+    sendSnapshot(node, { ...snapshotAt(9, 2), configuration }, 3);
     expect(node.core.status().configuration.voters).toEqual([1, 3]);
     expect(cluster.readies.at(-1)?.ready.configuration?.voters).toEqual([1, 3]);
+    node.persistAll();
+    const later = { voters: ids(1, 2, 3), outgoing: [], learners: [] };
+    receive(node, {
+      type: 'append-request',
+      from: asNodeId(1),
+      to: asNodeId(3),
+      term: asTerm(3),
+      prevOffset: asOffset(9),
+      prevTerm: asTerm(2),
+      entries: [
+        {
+          firstOffset: asOffset(10),
+          lastOffset: asOffset(10),
+          term: asTerm(3),
+          kind: 'noop',
+          bytes: textBytes('noop'),
+        },
+        {
+          firstOffset: asOffset(11),
+          lastOffset: asOffset(11),
+          term: asTerm(3),
+          kind: 'configuration',
+          bytes: textBytes('later'),
+          configuration: later,
+        },
+      ],
+      commit: asOffset(9),
+    });
+    sendSnapshot(node, { ...snapshotAt(10, 3), configuration }, 3);
+    expect([node.core.commit, node.core.lastOffset]).toEqual([10, 11]);
+    expect(node.core.status().configuration).toEqual(later);
   });
 
   test('two snapshots in a row', () => {
@@ -798,6 +858,17 @@ describe('commit offsets', () => {
     cluster.deliverWhere((message) => message.to === 2);
     expect(cluster.node(2).core.commit).toBe(2);
     expect(cluster.mail.filter((message) => message.from === 2)).toEqual([]);
+  });
+
+  test('a commit offset that was lost comes with the next heartbeat', () => {
+    const cluster = new RaftCluster();
+    const leader = cluster.elect(1);
+    cluster.isLost = (message) => message.type === 'append-request' && message.entries.length === 0;
+    leader.propose('a');
+    cluster.settle();
+    expect([leader.core.commit, cluster.node(3).core.commit]).toEqual([2, 1]);
+    cluster.tickAll();
+    expect(cluster.node(3).core.commit).toBe(2);
   });
 
   test('with more to send the commit offset goes along', () => {

@@ -417,6 +417,21 @@ describe('figure 2, rules for servers', () => {
     expect(cluster.node(2).terms).toEqual(cluster.node(1).terms);
   });
 
+  test('leaders: "If AppendEntries fails …": a log that is merely short is met at its end, and what is committed is never doubted', () => {
+    const cluster = new RaftCluster();
+    for (const id of [1, 2]) cluster.give(id, { terms: [1, 1, 2, 2, 2, 2, 3] });
+    cluster.give(3, { terms: [1, 1, 2, 2], term: 3 });
+    cluster.readies.length = 0;
+    elected(cluster);
+    const probes = cluster.readies.flatMap(({ id, ready }) => (id === 1 ? ready.messages : []));
+    const to3 = probes.filter(ofType('append-request')).filter((message) => message.to === 3);
+    expect(to3.map(({ prevOffset }) => prevOffset).slice(0, 2)).toEqual([7, 4]);
+
+    const { answer } = follower([1, 2, 2, 2], { commit: 3 });
+    const [response] = answer(appendTo2(3, [4, 3], [entry(5, 3)]), 'append-response');
+    expect(response).toMatchObject({ success: false, offset: 4, hintTerm: 2, hintOffset: 4 });
+  });
+
   test('leaders: "If there exists an N such that N > commitIndex, a majority of matchIndex[i] ≥ N, and log[N].term == currentTerm: set commitIndex = N"', () => {
     const cluster = new RaftCluster();
     for (const id of [1, 2, 3]) cluster.give(id, { terms: [1, 1, 2], term: 2 });

@@ -211,8 +211,7 @@ export const snapshotReady = (state: CoreState, peerId: NodeId, snapshot: Snapsh
   assert(snapshot.offset <= state.commit, 'a snapshot holds committed entries only');
   if (snapshot.offset < state.log.baseOffset) {
     // Trimmed again while it was made.
-    peer.becomeProbe(asOffset(peer.match + 1));
-    state.replicationDue = true;
+    awaitSnapshot(state, peer);
     return;
   }
   peer.snapshotSince = state.now;
@@ -231,15 +230,19 @@ export const snapshotAnswered = (state: CoreState, response: SnapshotResponse): 
 export const retrySnapshots = (state: CoreState): void => {
   for (const peer of state.peers) {
     if (peer.state !== 'snapshot' || peer.snapshotAsked) continue;
-    if (state.now - peer.snapshotSince < state.options.electionTicks) continue;
-    peer.becomeProbe(asOffset(peer.match + 1));
-    state.replicationDue = true;
+    if (state.now - peer.snapshotSince >= state.options.electionTicks) lookAgain(state, peer);
   }
+};
+
+/** What was sent may be lost. Goes back no further than needed: a follower that has less says so. */
+const lookAgain = (state: CoreState, peer: Progress): void => {
+  if (peer.state === 'replicate') peer.becomeProbe(asOffset(peer.match + 1));
+  else if (peer.state === 'probe') peer.becomeProbe(peer.next);
+  else peer.becomeProbe(asOffset(state.log.baseOffset + 1));
+  state.replicationDue = true;
 };
 
 export const peerLost = (state: CoreState, peerId: NodeId): void => {
   const peer = state.peer(peerId);
-  if (peer === undefined) return;
-  peer.becomeProbe(asOffset(peer.match + 1));
-  state.replicationDue = true;
+  if (peer !== undefined) lookAgain(state, peer);
 };
