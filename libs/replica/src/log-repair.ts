@@ -11,8 +11,8 @@ export interface LogRepairOptions {
   readonly peers: readonly NodeId[];
   /** Ticks between two questions when no answer leads to the next. */
   readonly askEveryTicks: number;
-  /** Whether the log may be cut where the cluster has gone another way: not while a core works on it. */
-  readonly mayCut: boolean;
+  /** Set while a core works on the log: it is not cut then, and a state in place of what the peers have trimmed goes through here. */
+  readonly adopt: ((snapshot: RepairSnapshot) => void) | null;
   readonly sessions: SessionLimits;
   readonly send: (request: RepairRequest) => void;
   /** Nothing is damaged any more. */
@@ -59,7 +59,13 @@ export class LogRepair {
   }
 
   tick(): void {
-    if (this.ended || this.writing || this.ticks++ % this.options.askEveryTicks !== 0) return;
+    if (this.ended || this.writing) return;
+    if (this.log.damaged.length === 0) {
+      this.ended = true;
+      this.options.done();
+      return;
+    }
+    if (this.ticks++ % this.options.askEveryTicks !== 0) return;
     const { peers } = this.options;
     // Whoever answers next begins the range anew: peers may differ in what they have.
     this.begin();
@@ -86,7 +92,7 @@ export class LogRepair {
   }
 
   receive(response: RepairResponse): void {
-    if (this.ended || this.writing || response.fromOffset !== this.next) return;
+    if (this.ended || this.writing || response.fromOffset !== this.next || this.log.damaged.length === 0) return;
     const { snapshot } = response;
     if (snapshot !== null && stateOfSnapshot(snapshot, this.options.sessions) === null) return;
     if (this.range.toOffset === null) this.continueOpen(response);
@@ -118,7 +124,11 @@ export class LogRepair {
    */
   private replacePrefix(snapshot: RepairSnapshot, toOffset: Offset): void {
     const { offset, term } = snapshot;
-    if (!this.options.mayCut) return;
+    const { adopt } = this.options;
+    if (adopt !== null) {
+      adopt(snapshot);
+      return;
+    }
     if (offset < toOffset || offset > this.log.lastOffset) {
       this.install(snapshot, offset < toOffset);
       return;
@@ -200,7 +210,7 @@ export class LogRepair {
   }
 
   private cut(): void {
-    if (!this.options.mayCut) {
+    if (this.options.adopt !== null) {
       this.options.failed(new TidelineError('storage-damaged', 'a damaged range of a running log is not committed'));
       return;
     }

@@ -16,6 +16,8 @@ interface Gathered {
   hardState: { readonly term: Term; readonly vote: NodeId } | null;
   readonly truncateAfter: Offset | undefined;
   readonly batches: Uint8Array[];
+  /** Called when it is durable, before anybody else hears of it. */
+  readonly after?: () => void;
 }
 
 /**
@@ -96,6 +98,20 @@ export class PersistQueue {
     this.pump();
   }
 
+  /** Puts a state in place of the beginning of the log, behind all that has been asked for. Not the core's doing: it has no number. */
+  replacePrefix(install: NonNullable<PersistRequest['install']>, after: () => void): void {
+    assert(install.keepSuffix, 'only what is committed is replaced');
+    this.waiting.push({
+      number: this.lastGiven,
+      install,
+      hardState: null,
+      truncateAfter: undefined,
+      batches: [],
+      after,
+    });
+    this.pump();
+  }
+
   private pump(): void {
     if (this.inFlight !== 0 || this.stopped) return;
     const next = this.waiting.shift();
@@ -130,6 +146,7 @@ export class PersistQueue {
         return;
       }
       this.durable = next.number;
+      next.after?.();
       const elapsed = this.options.monotonicMs() - this.startedAt;
       this.pump();
       this.options.persisted(next.number, elapsed);

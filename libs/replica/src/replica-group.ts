@@ -50,7 +50,7 @@ import { LogRepair } from './log-repair.js';
 import { LogState } from './log-state.js';
 import { LOG_TIME_LEAD_MS, LogClock } from './log-time.js';
 import { PersistQueue } from './persist-queue.js';
-import type { PeerMessage, RepairRequest } from './raft-messages-v1.js';
+import type { PeerMessage, RepairRequest, RepairSnapshot } from './raft-messages-v1.js';
 import { ReadBarriers, type BarrierCallback } from './read-barriers.js';
 import { RecentEntries } from './recent-entries.js';
 import type { ReplicaLimits, ReplicaMutants } from './replica-limits.js';
@@ -1076,13 +1076,27 @@ export class Group {
       nodeId: this.host.nodeId,
       peers,
       askEveryTicks: this.host.heartbeatTicks,
-      mayCut: false,
+      adopt: (snapshot) => this.adoptBase(snapshot),
       sessions: this.host.limits.sessions,
       send: (request) => this.host.send(this.id, request),
       done: () => {
         this.repair = null;
       },
       failed: (error) => this.fail(error),
+    });
+  }
+
+  /** What is damaged here has been trimmed elsewhere: it is let go here, too, as soon as it is committed here. */
+  private adoptBase(snapshot: RepairSnapshot): void {
+    const { offset, term, state } = snapshot;
+    if (offset > this.readableOffset || offset <= this.base.offset || this.trimming) return;
+    const base = baseOf(stateOfSnapshot(snapshot, this.host.limits.sessions)!);
+    this.trimming = true;
+    this.dropCheckpoint();
+    this.queue.replacePrefix({ offset, term, logTime: base.logTime, keepSuffix: true, state }, () => {
+      this.trimming = false;
+      this.base = base;
+      this.tellTrimmed();
     });
   }
 
@@ -1168,7 +1182,12 @@ export class Group {
     const { log } = this;
     this.base = base;
     log.trimBefore(asOffset(base.offset + 1));
-    this.core.step({ type: 'trimmed', baseOffset: log.baseOffset, baseTerm: log.baseTerm });
+    this.tellTrimmed();
+  }
+
+  private tellTrimmed(): void {
+    const { baseOffset, baseTerm } = this.log;
+    this.core.step({ type: 'trimmed', baseOffset, baseTerm });
     this.host.wake(this);
   }
 }

@@ -197,7 +197,7 @@ export class ReplicaNode {
       nodeId: this.nodeId,
       peers,
       askEveryTicks: this.host.electionTicks,
-      mayCut: true,
+      adopt: null,
       sessions: this.host.limits.sessions,
       send: (request) => this.send(log.group, request),
       done: () => {
