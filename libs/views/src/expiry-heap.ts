@@ -8,6 +8,12 @@ export class ExpiryHeap {
   private times = new Float64Array(0);
   private hashes = new Uint32Array(0);
 
+  constructor(
+    /** Where the earliest time of every slot's heap is, so that the earliest of all is found without visiting them. */
+    private readonly earliestTimes: Float64Array,
+    private readonly slot: number,
+  ) {}
+
   get bytes(): number {
     return this.times.byteLength + this.hashes.byteLength;
   }
@@ -35,6 +41,7 @@ export class ExpiryHeap {
     }
     times[at] = time;
     hashes[at] = hash;
+    this.earliestTimes[this.slot] = times[0];
   }
 
   /** Drops the earliest item. */
@@ -55,10 +62,12 @@ export class ExpiryHeap {
     }
     times[at] = time;
     hashes[at] = hash;
+    this.earliestTimes[this.slot] = this.earliest;
   }
 
   clear(): void {
     this.size = 0;
+    this.earliestTimes[this.slot] = Infinity;
     this.times = new Float64Array(0);
     this.hashes = new Uint32Array(0);
   }

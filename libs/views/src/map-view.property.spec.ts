@@ -57,7 +57,10 @@ const op = fc.oneof(
   },
 );
 const record: fc.Arbitrary<RecordInput> = fc.oneof(
-  { weight: 8, arbitrary: fc.record({ key, value, ttlMs, headers }) },
+  {
+    weight: 8,
+    arbitrary: fc.record({ key, value, ttlMs, headers, type: fc.constantFrom(undefined, undefined, '', 'event') }),
+  },
   { weight: 3, arbitrary: fc.record({ key, value: fc.constant(null) }) },
   { weight: 4, arbitrary: fc.record({ key, value: fc.option(value), ttlMs, headers, op }) },
   {

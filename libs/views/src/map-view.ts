@@ -196,6 +196,7 @@ export class MapView {
     draft.expiresAt = cursor.ttlMs < 0 ? -1 : logTime + cursor.ttlMs;
     draft.dataType = -1;
     draft.computed = false;
+    draft.adjacent = cursor.typeStart < 0;
     this.putEntry(slot, bucket, hash, cursor);
   }
 
@@ -254,6 +255,7 @@ export class MapView {
         const problem = command.validate(op.args, record);
         if (problem !== null) effect = { effect: 'refuse', code: 'bad-request', message: problem };
         else effect = command.apply(live ? state.entryOf(stored) : null, op.args, record);
+        assert(effect.effect !== 'put' || Buffer.isBuffer(effect.value), 'a command put something else than a buffer');
       } catch (error) {
         // A defect of the type; the same on every host, since commands are pure.
         effect = {
@@ -274,6 +276,7 @@ export class MapView {
       draft.expiresAt = expiresAt ?? -1;
       draft.dataType = dataType;
       draft.computed = effect.value !== record.value;
+      draft.adjacent = false;
       this.putEntry(slot, bucket, hash, cursor);
       entryOffset = offset;
     } else if (effect.effect === 'delete') {
@@ -448,28 +451,20 @@ export class MapView {
 
   /** When the first entry expires, or may do so; null: none will. */
   nextExpiry(): LogTime | null {
-    let earliest = Infinity;
-    for (const slot of this.state.slots)
-      if (slot && slot.expiries.earliest < earliest) earliest = slot.expiries.earliest;
+    const earliest = this.state.earliestExpiries.reduce((a, b) => Math.min(a, b));
     return earliest === Infinity ? null : asLogTime(earliest);
   }
 
   /** Removes up to `max` entries that are due, earliest first. Nothing beyond the view's own log time is due. Returns how many went. */
   expire(request: { readonly until: LogTime; readonly max: number }): number {
     const until = Math.min(request.until, this.logTime);
-    const { slots } = this.state;
+    const { slots, earliestExpiries } = this.state;
     let removed = 0;
     while (removed < request.max) {
-      let slot: Slot | null = null;
-      let earliest = until;
-      for (const candidate of slots) {
-        if (candidate && candidate.expiries.earliest <= earliest) {
-          slot = candidate;
-          earliest = candidate.expiries.earliest;
-        }
-      }
-      if (!slot) break;
-      if (this.removeNextDue(slot, until)) removed++;
+      let first = 0;
+      for (let n = 1; n < earliestExpiries.length; n++) if (earliestExpiries[n] < earliestExpiries[first]) first = n;
+      if (earliestExpiries[first] > until) break;
+      if (this.removeNextDue(slots[first]!, until)) removed++;
     }
     return removed;
   }

@@ -43,7 +43,7 @@ export class OrderedKeys {
     return this.pendingCount;
   }
 
-  add(bytes: Uint8Array, start: number, end: number): void {
+  add(bytes: Buffer, start: number, end: number): void {
     if (this.pendingCount === this.pending.length) {
       const grown = new Uint32Array(this.pending.length * 2);
       grown.set(this.pending);
@@ -85,7 +85,7 @@ export class OrderedKeys {
 
   /* ---- within ---- */
 
-  private store(bytes: Uint8Array, start: number, end: number): number {
+  private store(bytes: Buffer, start: number, end: number): number {
     const size = (LENGTH_BYTES + end - start + 3) & ~3;
     if (this.chunkUsed + size > CHUNK_BYTES) {
       assert(this.chunks.length < CHUNKS_MAX, 'too many keys to keep in order');

@@ -1,6 +1,14 @@
 import { assert, hashKey } from '#kernel';
 import { ExpiryHeap } from './expiry-heap.js';
-import { StoredEntry, copyBytes, digestLaneA, digestLaneB, ENTRY_ALIGNMENT, type EntryDraft } from './stored-entry.js';
+import {
+  KEY_LENGTH_AT,
+  StoredEntry,
+  copyBytes,
+  digestLaneA,
+  digestLaneB,
+  ENTRY_ALIGNMENT,
+  type EntryDraft,
+} from './stored-entry.js';
 
 /**
  * The entries of one slot: an append-only arena and an open-addressing index over it, all outside the V8 heap.
@@ -50,7 +58,7 @@ export class Slot {
   /** The part of the digest whose entries are gone from memory: digest = removed + sum over what the index holds. */
   removedA = 0;
   removedB = 0;
-  readonly expiries = new ExpiryHeap();
+  readonly expiries: ExpiryHeap;
 
   private buckets = BUCKETS_MIN;
   private index = new Uint32Array(2 * BUCKETS_MIN);
@@ -67,7 +75,11 @@ export class Slot {
     readonly number: number,
     /** Scratch shared by the slots of a view: the entry `locate` found. */
     private readonly entry: StoredEntry,
-  ) {}
+    /** By slot, shared: when the first entry of each expires, Infinity if never. */
+    earliestExpiries: Float64Array,
+  ) {
+    this.expiries = new ExpiryHeap(earliestExpiries, number);
+  }
 
   get bytes(): number {
     return this.chunkBytes + this.index.byteLength + this.expiries.bytes;
@@ -83,7 +95,8 @@ export class Slot {
       if (location === 0) return -1;
       if (index[2 * bucket] === hash) {
         const chunk = this.chunks[location >>> POSITION_BITS];
-        let at = (location & POSITION_MASK) * ENTRY_ALIGNMENT + 1;
+        let at = (location & POSITION_MASK) * ENTRY_ALIGNMENT;
+        at += KEY_LENGTH_AT[chunk[at]];
         let keyLength = chunk[at++];
         if (keyLength > 0x7f) {
           keyLength &= 0x7f;
@@ -167,7 +180,7 @@ export class Slot {
 
   /**
    * Moves the living out of the one chunk with the most dead bytes, if at least a quarter of it is dead.
-   * Returns the bytes freed; the work is bounded by CHUNK_BYTES_MAX.
+   * Returns the bytes freed; the work is bounded by CHUNK_BYTES_MAX. Snapshots need not mind: what is moved stays the same.
    */
   reclaim(): number {
     if (this.deadBytes === 0) return 0;
@@ -176,7 +189,6 @@ export class Slot {
       if (n !== this.head && this.chunkDead[n] > this.chunkDead[victim]) victim = n;
     }
     if (victim === 0 || this.chunkDead[victim] * 4 < this.chunkUsed[victim]) return this.retireHead();
-    if (this.uncaptured.length > 0) this.captureAll();
     const chunk = this.chunks[victim];
     const used = this.chunkUsed[victim];
     const freed = this.chunkDead[victim];

@@ -4,21 +4,33 @@ import { hashKey, readU64 } from '#kernel';
  * An entry as it lies in an arena chunk and in a snapshot. Little endian, starts at a multiple of 4.
  *
  *     u8      flags          1 expires · 2 content type by number · 4 content type in place · 8 data type · 16 computed
- *     varint  key length     then the key
  *     u64     offset
  *     u64     log time
  *     u64     expires at                          if 1
  *     u16     number of the content type          if 2
- *     varint  length, content type (UTF-8)        if 4
  *     u16     number of the data type             if 8
+ *     varint  key length     then the key
  *     varint  value length   then the value
+ *     varint  length, content type (UTF-8)        if 4
  *     0–3     bytes of padding
+ *
+ * Key length to value lie here as they do in most records, so they are copied in one go.
  *
  * Numbers of content and data types refer to the view's name table (name-table.ts). *Computed* marks a value that a command made
  * rather than copied from its record.
  */
 export const EntryFlag = { Expires: 1, ContentTypeNumber: 2, ContentTypeInline: 4, DataType: 8, Computed: 16 } as const;
 const FLAGS_KNOWN = 31;
+
+/** Bytes before the key length, by flags. */
+export const KEY_LENGTH_AT = Uint8Array.from(
+  { length: FLAGS_KNOWN + 1 },
+  (_, flags) =>
+    17 +
+    (flags & EntryFlag.Expires ? 8 : 0) +
+    (flags & EntryFlag.ContentTypeNumber ? 2 : 0) +
+    (flags & EntryFlag.DataType ? 2 : 0),
+);
 
 export const ENTRY_ALIGNMENT = 4;
 /** flags, key length, offset, log time, value length; padded. */
@@ -28,10 +40,10 @@ export const STORED_ENTRY_BYTES_MIN = 20;
 export class EntryDraft {
   hash = 0;
   /** Holds the key and an inline content type. */
-  bytes: Uint8Array = EMPTY;
+  bytes: Buffer = EMPTY;
   keyStart = 0;
   keyEnd = 0;
-  valueBytes: Uint8Array = EMPTY;
+  valueBytes: Buffer = EMPTY;
   valueStart = 0;
   valueEnd = 0;
   offset = 0;
@@ -46,6 +58,8 @@ export class EntryDraft {
   /** −1: plain value. */
   dataType = -1;
   computed = false;
+  /** Nothing but the value's length lies between key and value in `bytes`. */
+  adjacent = false;
 
   get storedBytes(): number {
     const keyLength = this.keyEnd - this.keyStart;
@@ -59,7 +73,7 @@ export class EntryDraft {
   }
 
   /** Writes `storedBytes` bytes. */
-  writeTo(chunk: Uint8Array, start: number): void {
+  writeTo(chunk: Buffer, start: number): void {
     let at = start;
     chunk[at++] =
       (this.expiresAt >= 0 ? EntryFlag.Expires : 0) |
@@ -67,8 +81,6 @@ export class EntryDraft {
       (this.typeStart >= 0 ? EntryFlag.ContentTypeInline : 0) |
       (this.dataType >= 0 ? EntryFlag.DataType : 0) |
       (this.computed ? EntryFlag.Computed : 0);
-    at = writeLength(chunk, at, this.keyEnd - this.keyStart);
-    at = copyBytes(chunk, at, this.bytes, this.keyStart, this.keyEnd);
     at = writeNumber(chunk, at, this.offset);
     at = writeNumber(chunk, at, this.logTime);
     if (this.expiresAt >= 0) at = writeNumber(chunk, at, this.expiresAt);
@@ -76,16 +88,24 @@ export class EntryDraft {
       chunk[at++] = this.contentType;
       chunk[at++] = this.contentType >>> 8;
     }
-    if (this.typeStart >= 0) {
-      at = writeLength(chunk, at, this.typeEnd - this.typeStart);
-      at = copyBytes(chunk, at, this.bytes, this.typeStart, this.typeEnd);
-    }
     if (this.dataType >= 0) {
       chunk[at++] = this.dataType;
       chunk[at++] = this.dataType >>> 8;
     }
-    at = writeLength(chunk, at, this.valueEnd - this.valueStart);
-    at = copyBytes(chunk, at, this.valueBytes, this.valueStart, this.valueEnd);
+    at = writeLength(chunk, at, this.keyEnd - this.keyStart);
+    const valueLength = this.valueEnd - this.valueStart;
+    // A length that takes more bytes than it needs is not copied as it is.
+    if (this.adjacent && this.valueStart - this.keyEnd === lengthSize(valueLength)) {
+      at = copyBytes(chunk, at, this.bytes, this.keyStart, this.valueEnd);
+    } else {
+      at = copyBytes(chunk, at, this.bytes, this.keyStart, this.keyEnd);
+      at = writeLength(chunk, at, valueLength);
+      at = copyBytes(chunk, at, this.valueBytes, this.valueStart, this.valueEnd);
+    }
+    if (this.typeStart >= 0) {
+      at = writeLength(chunk, at, this.typeEnd - this.typeStart);
+      at = copyBytes(chunk, at, this.bytes, this.typeStart, this.typeEnd);
+    }
     while ((at & 3) !== 0) chunk[at++] = 0;
   }
 }
@@ -116,39 +136,32 @@ export class StoredEntry {
     this.start = start;
     const flags = chunk[start];
     this.flags = flags;
-    const keyLength = this.readLength(start + 1);
-    this.keyStart = this.position;
-    let at = this.keyStart + keyLength;
-    this.keyEnd = at;
-    this.offset = readU64(chunk, at);
-    this.logTime = readU64(chunk, at + 8);
-    at += 16;
+    this.offset = readU64(chunk, start + 1);
+    this.logTime = readU64(chunk, start + 9);
     this.expiresAt = Infinity;
     this.contentType = this.typeStart = this.typeEnd = this.dataType = -1;
+    let at = start + KEY_LENGTH_AT[flags];
     if (flags !== 0) {
-      if (flags & EntryFlag.Expires) {
-        this.expiresAt = readU64(chunk, at);
-        at += 8;
-      }
+      if (flags & EntryFlag.Expires) this.expiresAt = readU64(chunk, start + 17);
+      if (flags & EntryFlag.DataType) this.dataType = chunk[at - 2] | (chunk[at - 1] << 8);
       if (flags & EntryFlag.ContentTypeNumber) {
-        this.contentType = chunk[at] | (chunk[at + 1] << 8);
-        at += 2;
-      }
-      if (flags & EntryFlag.ContentTypeInline) {
-        const length = this.readLength(at);
-        this.typeStart = this.position;
-        at = this.position + length;
-        this.typeEnd = at;
-      }
-      if (flags & EntryFlag.DataType) {
-        this.dataType = chunk[at] | (chunk[at + 1] << 8);
-        at += 2;
+        const number = start + 17 + (flags & EntryFlag.Expires ? 8 : 0);
+        this.contentType = chunk[number] | (chunk[number + 1] << 8);
       }
     }
-    const valueLength = this.readLength(at);
+    const keyLength = this.readLength(at);
+    this.keyStart = this.position;
+    this.keyEnd = this.position + keyLength;
+    const valueLength = this.readLength(this.keyEnd);
     this.valueStart = this.position;
     at = this.position + valueLength;
     this.valueEnd = at;
+    if (flags & EntryFlag.ContentTypeInline) {
+      const length = this.readLength(at);
+      this.typeStart = this.position;
+      at = this.position + length;
+      this.typeEnd = at;
+    }
     this.end = (at + 3) & ~3;
     return this;
   }
@@ -198,12 +211,12 @@ export class StoredEntry {
 }
 
 const EMPTY = Buffer.alloc(0);
-/** Below this a loop beats the call into the runtime. */
-const LOOP_COPY_BYTES_MAX = 256;
+/** Up to here a loop beats the call into the runtime. */
+const LOOP_COPY_BYTES_MAX = 32;
 
 const lengthSize = (length: number): number => (length < 0x80 ? 1 : length < 0x4000 ? 2 : length < 0x200000 ? 3 : 4);
 
-const writeLength = (chunk: Uint8Array, start: number, length: number): number => {
+const writeLength = (chunk: Buffer, start: number, length: number): number => {
   let at = start;
   let rest = length;
   while (rest > 0x7f) {
@@ -214,7 +227,7 @@ const writeLength = (chunk: Uint8Array, start: number, length: number): number =
   return at;
 };
 
-const writeNumber = (chunk: Uint8Array, at: number, value: number): number => {
+const writeNumber = (chunk: Buffer, at: number, value: number): number => {
   const low = value >>> 0;
   const high = (value - low) / 0x1_0000_0000;
   chunk[at] = low;
@@ -228,9 +241,9 @@ const writeNumber = (chunk: Uint8Array, at: number, value: number): number => {
   return at + 8;
 };
 
-export const copyBytes = (to: Uint8Array, at: number, from: Uint8Array, start: number, end: number): number => {
+export const copyBytes = (to: Buffer, at: number, from: Buffer, start: number, end: number): number => {
   const length = end - start;
-  if (length > LOOP_COPY_BYTES_MAX) to.set(from.subarray(start, end), at);
+  if (length > LOOP_COPY_BYTES_MAX) from.copy(to, at, start, end);
   else for (let i = 0; i < length; i++) to[at + i] = from[start + i];
   return at + length;
 };

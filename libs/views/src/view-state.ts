@@ -16,6 +16,8 @@ export class ViewState {
   readonly dataTypes = new NameTable();
   readonly results: ResultRing;
   readonly slots: (Slot | null)[] = Array.from({ length: SLOTS }, () => null);
+  /** When the first entry of each slot expires; Infinity: never. */
+  readonly earliestExpiries = new Float64Array(SLOTS).fill(Infinity);
   /** Scratch: the entry a slot was last asked for. */
   readonly entry = new StoredEntry();
 
@@ -24,7 +26,7 @@ export class ViewState {
   }
 
   slot(number: number): Slot {
-    return (this.slots[number] ??= new Slot(number, this.entry));
+    return (this.slots[number] ??= new Slot(number, this.entry, this.earliestExpiries));
   }
 
   /** What is in the scratch, as an object. Its buffers are views of bytes that never change; nobody may write to them. */
