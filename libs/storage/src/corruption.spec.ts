@@ -268,6 +268,38 @@ describe('damage at rest', () => {
     }
   });
 
+  test('a repair waits for the persist in flight, and a persist for the repair', () => {
+    scheduler.advance(10);
+    kill();
+    disk.flipBit(segment(1), frameOf(1, 8) + 100, 2);
+    Object.assign(disk.faults, { latencyMsMin: 1, latencyMsMax: 5 });
+    open();
+    const order: string[] = [];
+    const note = (what: string) => (error: Error | null) => order.push(error ? error.message : what);
+    log.persist({ batches: sampleBatches(3, { group: GROUP, firstOffset: 21, valueBytes: 3000 }) }, (error) => {
+      note('first')(error);
+      log.persist({ batches: [sampleBatch({ group: GROUP, firstOffset: 24 })] }, note('second'));
+    });
+    log.repair([batches[7]], note('repaired'));
+    scheduler.runUntil(() => order.length === 3);
+    expect(order).toEqual(expect.arrayContaining(['first', 'repaired', 'second']));
+    expect(log.damaged).toEqual([]);
+    close();
+    open();
+    expect(log.findings).toEqual([]);
+    expect(log.lastOffset).toBe(24);
+    expect(read(8).equals(batches[7])).toBe(true);
+  });
+
+  test('the mutant that forgets its vote forgets it', () => {
+    close();
+    open({ mutantForgetVote: true });
+    persist({ state: { term: asTerm(2), vote: asNodeId(3), commit: asOffset(0) } });
+    kill();
+    open();
+    expect(log.state).toMatchObject({ term: 2, vote: 0 });
+  });
+
   describe('in a log of many segments', () => {
     const many = sampleBatches(300, { group: GROUP, firstOffset: 21, valueBytes: 600 });
     let bases: number[];

@@ -17,6 +17,8 @@ export interface PartitionLogOptions {
   readonly validate: 'tail' | 'all';
   /** Only for the simulator, which must catch it: cut the log at any bad checksum. */
   readonly mutantTruncateOnAnyDamage: boolean;
+  /** Only for the simulator, which must catch it: the vote is not in the record that makes the term durable. */
+  readonly mutantForgetVote: boolean;
 }
 
 export const PARTITION_LOG_DEFAULTS: PartitionLogOptions = {
@@ -29,4 +31,5 @@ export const PARTITION_LOG_DEFAULTS: PartitionLogOptions = {
   watermarkDelayMs: 1000,
   validate: 'tail',
   mutantTruncateOnAnyDamage: false,
+  mutantForgetVote: false,
 };

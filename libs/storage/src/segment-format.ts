@@ -14,6 +14,7 @@ import {
   type Term,
 } from '#kernel';
 import type { TermStartInLog } from './partition-log.js';
+import { shortCrc32 } from './short-crc32.js';
 
 /**
  * A segment, version 1: the file `%020d.log`, named by the first offset it may hold. Little endian.
@@ -148,7 +149,7 @@ export const encodeFrame = (out: Buffer, at: number, batch: Uint8Array, place: F
   writeU32(out, at + 28, place.incarnation);
   writeU32(out, at + 32, place.previous);
   writeU32(out, at + 36, readU32(batch, 8));
-  const crc = crc32(out.subarray(at, at + 40));
+  const crc = shortCrc32(out, at, at + 40);
   writeU32(out, at + 40, crc);
   return crc;
 };
@@ -169,7 +170,7 @@ export const frameCrc = (bytes: Uint8Array, at: number): number => readU32(bytes
 export const frameIsWhole = (bytes: Uint8Array, at: number): boolean =>
   bytes.length - at >= FRAME_HEADER_BYTES &&
   readU32(bytes, at) === FRAME_MAGIC &&
-  readU32(bytes, at + 40) === crc32(bytes.subarray(at, at + 40));
+  readU32(bytes, at + 40) === shortCrc32(bytes, at, at + 40);
 
 /** Whether a whole frame was written for exactly this place. */
 export const frameBelongs = (bytes: Uint8Array, at: number, identity: SegmentIdentity, position: number): boolean =>

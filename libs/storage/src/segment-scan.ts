@@ -172,8 +172,10 @@ export const scanSegment = (file: DiskFile, options: ScanOptions): SegmentScan =
   for (;;) {
     if (options.stopAfter != null && lastOffset >= options.stopAfter) break;
     let at = window.at(position, FRAME_HEADER_BYTES);
-    if (at >= 0) witness(window.bytes, at, evidence, position);
-    let problem = at < 0 ? 'the file ends within a frame' : frameProblem(window.bytes, at, evidence, position, chain);
+    const whole = at >= 0 && frameIsWhole(window.bytes, at);
+    if (whole) witness(window.bytes, at, evidence, position);
+    let problem =
+      at < 0 ? 'the file ends within a frame' : framePlaceProblem(window.bytes, at, evidence, position, chain, whole);
     const length = problem === null ? frameBatchLength(window.bytes, at) : 0;
     if (problem === null) {
       at = window.at(position, FRAME_HEADER_BYTES + length);
@@ -249,8 +251,17 @@ export const frameProblem = (
   identity: SegmentIdentity,
   position: number,
   chain: number,
+): string | null => framePlaceProblem(bytes, at, identity, position, chain, frameIsWhole(bytes, at));
+
+const framePlaceProblem = (
+  bytes: Buffer,
+  at: number,
+  identity: SegmentIdentity,
+  position: number,
+  chain: number,
+  whole: boolean,
 ): string | null => {
-  if (!frameIsWhole(bytes, at)) {
+  if (!whole) {
     return isZero(bytes.subarray(at, at + FRAME_HEADER_BYTES))
       ? 'zeros where a frame should be'
       : 'the frame fails its checksum';
@@ -320,9 +331,8 @@ interface Evidence extends SegmentIdentity {
   durableBefore: number;
 }
 
-/** Takes note of a frame that is whole and belongs at `position`; returns whether it is one. */
+/** Takes note of a whole frame that belongs at `position`; returns whether it does. */
 const witness = (bytes: Buffer, at: number, evidence: Evidence, position: number): boolean => {
-  if (!frameIsWhole(bytes, at)) return false;
   if (evidence.incarnation === 0) {
     const incarnation = frameIncarnation(bytes, at);
     if (frameBelongs(bytes, at, { ...evidence, incarnation }, position)) evidence.incarnation = incarnation;
@@ -347,7 +357,8 @@ const nextGood = (window: ScanWindow, evidence: Evidence, from: number, after: O
         if (!footer || footer.lastOffset < after) continue;
         return { position: candidate, firstOffset: asOffset(footer.lastOffset + 1), chain: footer.previous, footer };
       }
-      if (!witness(view, found, evidence, candidate) || found + enough > view.length) continue;
+      if (!frameIsWhole(view, found) || !witness(view, found, evidence, candidate)) continue;
+      if (found + enough > view.length) continue;
       const batchAt = found + FRAME_HEADER_BYTES;
       if (readU32(view, batchAt + 8) !== frameBatchHeaderCrc(view, found) || !batchHeaderIsValid(view, batchAt))
         continue;

@@ -5,6 +5,9 @@ import type { Segment } from './segment.js';
 /** Zeros written at a time when preallocating. */
 const ZEROS = Buffer.alloc(256 * 1024);
 
+/** Above this a write costs more than growing the file does, and writing everything twice costs more than it saves. */
+const PREALLOCATED_WRITE_BYTES_MAX = 256 * 1024;
+
 export interface PreallocationOptions {
   readonly segmentBytes: number;
   /** First step of a segment; steps double with what is written … */
@@ -16,7 +19,7 @@ export interface PreallocationOptions {
 /**
  * Writes the last segment. Writing into blocks that are allocated and zero costs one disk write; growing a file costs a journal commit more
  * (measured: 0.17 ms against 0.33 ms). So zeros are laid out ahead, through a handle of their own, while data goes on being written
- * below them; data never enters a range that is being zeroed. A writer that catches up grows the file itself. A full disk
+ * below them; data never enters a range that is being zeroed. A writer that catches up, or writes a lot at a time, grows the file itself. A full disk
  * stops the zeros, not the data.
  */
 export class SegmentWriter {
@@ -49,7 +52,7 @@ export class SegmentWriter {
     }
     if (end > this.filledTo) this.filledTo = end;
     this.file.write(buffers, position, done);
-    this.fillAhead(end);
+    if (length <= PREALLOCATED_WRITE_BYTES_MAX) this.fillAhead(end);
   }
 
   /** Cuts the file at `position`, durably: what was there reads as zeros ever after. */

@@ -1,5 +1,7 @@
 import {
   AssertionFailure,
+  BATCH_BYTES_MAX,
+  NO_NODE,
   TidelineError,
   asOffset,
   assert,
@@ -12,22 +14,11 @@ import {
   type Scheduler,
   type Term,
 } from '#kernel';
-import {
-  batchControlPayload,
-  batchFirstOffset,
-  batchGroup,
-  batchIsControl,
-  batchLastOffset,
-  batchLength,
-  batchLogTime,
-  batchTerm,
-  BATCH_HEADER_BYTES,
-  forEachBatch,
-} from '#wire';
+import { batchFirstOffset, batchGroup, batchLastOffset, batchLength, batchTerm } from '#wire';
 import { listCheckpointsSync, readCheckpointSync, writeCheckpoint } from './checkpoint-file.js';
+import { Damage } from './damage.js';
 import type { DiskCallback, FileSystem } from './file-system.js';
-import { walkFrames } from './frame-walk.js';
-import { OffsetIndex, indexPath } from './offset-index.js';
+import { LogReader, type ReadCallback } from './log-reader.js';
 import { PARTITION_LOG_DEFAULTS, type PartitionLogOptions } from './partition-log-options.js';
 import type {
   Checkpoint,
@@ -37,28 +28,21 @@ import type {
   RecoveryFinding,
   TermStartInLog,
 } from './partition-log.js';
-import { rebuildIndex, recoverPartition, type DamagedRange } from './recovery.js';
-import { FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, encodeFrame, frameBatchLength, frameCrc } from './segment-format.js';
+import { recoverPartition, type DamagedRange } from './recovery.js';
+import { FRAME_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, encodeFrame } from './segment-format.js';
+import { SegmentList } from './segment-list.js';
+import type { SegmentReadRequest } from './segment-read.js';
 import { rewriteDamaged } from './segment-repair.js';
-import { scanSegment, type SegmentScan } from './segment-scan.js';
-import { readSegment, type SegmentReadRequest } from './segment-read.js';
 import { SegmentWriter } from './segment-writer.js';
 import { Segment } from './segment.js';
 import type { StateFile } from './state-file.js';
 import { TailCache } from './tail-cache.js';
 
-/** Sealed segments whose files stay open for readers. */
-const OPEN_SEALED_MAX = 8;
-/** Sealed segments whose index stays in memory. */
-const LOADED_INDEXES_MAX = 64;
 /** One writev takes at most 1024 buffers, two per batch: frame and batch. */
 const BATCHES_PER_WRITE_MAX = 512;
 const FREE_SPACE_CHECK_MS = 1000;
-/** A read that does not check out is tried again: with a fresh index, then with a scanned segment. */
-const READ_ATTEMPTS_MAX = 3;
-/** Bytes looked at in one step when an offset is sought by time. */
-const TIME_SEARCH_BYTES = 64 * 1024;
-
+/** A segment may be longer than asked by one batch that fits nowhere, and by its footer. */
+const SEGMENT_BYTES_LIMIT = SEGMENT_BYTES_MAX - 2 * BATCH_BYTES_MAX;
 export interface OpenPartitionLog {
   readonly fs: FileSystem;
   /** The partition's own folder; created when missing (its parent must exist). */
@@ -103,9 +87,6 @@ interface Persisting {
  */
 class SegmentedLog implements PartitionLog {
   readonly group: GroupId;
-  readonly findings: RecoveryFinding[];
-  damaged: DamagedRange[];
-
   private readonly fs: FileSystem;
   private readonly directory: string;
   private readonly clock: Clock;
@@ -113,22 +94,20 @@ class SegmentedLog implements PartitionLog {
   private readonly options: PartitionLogOptions;
   private readonly stateFile: StateFile;
   private readonly tail: TailCache;
-  private segments: Segment[];
+  private readonly segments: SegmentList;
+  private readonly damage: Damage;
+  private readonly reader: LogReader;
   private starts: TermStartInLog[] = [];
   private writer: SegmentWriter | null = null;
   private current: DurableState;
   private persisting: Persisting | null = null;
   /** Within the call of `persist`. */
   private starting = false;
-  /** Waits for the persist in flight to end. */
-  private readonly afterPersist: (() => void)[] = [];
+  private repairing = false;
+  /** Waits for the persist or repair in flight to end. */
+  private readonly whenQuiet: (() => void)[] = [];
   private failure: Error | null = null;
   private closing = false;
-  private readsInFlight = 0;
-  private onReadsDone: (() => void) | null = null;
-  /** Rises whenever bytes that were part of the log stop being so: a read begun before may have seen them go. */
-  private epoch = 0;
-  private useCounter = 0;
   private cancelWatermark: (() => void) | null = null;
   private freeCheckedAt = -Infinity;
   private lowOnSpace = false;
@@ -140,6 +119,7 @@ class SegmentedLog implements PartitionLog {
     this.clock = clock ?? systemClock;
     this.scheduler = scheduler ?? systemScheduler;
     this.options = { ...PARTITION_LOG_DEFAULTS, ...options };
+    assert(this.options.segmentBytes <= SEGMENT_BYTES_LIMIT, 'positions in a segment are 32-bit numbers');
     const recovered = recoverPartition({
       fs,
       directory,
@@ -149,13 +129,23 @@ class SegmentedLog implements PartitionLog {
       truncateOnAnyDamage: this.options.mutantTruncateOnAnyDamage,
     });
     this.stateFile = recovered.stateFile;
-    this.segments = recovered.segments;
-    this.findings = recovered.findings;
-    this.damaged = recovered.damaged;
+    this.damage = new Damage(group, recovered.findings, recovered.damaged);
+    const { indexIntervalBytes } = this.options;
+    this.segments = new SegmentList({ fs, directory, group, indexIntervalBytes }, this.damage, recovered.segments);
     this.tail = new TailCache(this.options.tailCacheBytes);
+    const { segments, damage, tail } = this;
+    this.reader = new LogReader({
+      fs,
+      scheduler: this.scheduler,
+      segments,
+      damage,
+      tail,
+      extent: this,
+      indexIntervalBytes,
+    });
     const { record } = this.stateFile;
     this.current = { term: record.term, vote: record.vote, commit: record.commit };
-    this.clipDamage();
+    this.damage.startAt(asOffset(record.baseOffset + 1));
     this.rebuildStarts();
   }
 
@@ -173,8 +163,21 @@ class SegmentedLog implements PartitionLog {
     return this.stateFile.record.baseTerm;
   }
 
+  /** Up to here it would survive a crash now. */
+  get durableOffset(): Offset {
+    return this.stateFile.record.durable;
+  }
+
+  get findings(): readonly RecoveryFinding[] {
+    return this.damage.findings;
+  }
+
+  get damaged(): readonly DamagedRange[] {
+    return this.damage.ranges;
+  }
+
   private get last(): Segment | null {
-    const last = this.segments[this.segments.length - 1];
+    const { last } = this.segments;
     return last !== undefined && last.lastOffset > this.stateFile.record.baseOffset ? last : null;
   }
 
@@ -195,13 +198,11 @@ class SegmentedLog implements PartitionLog {
   }
 
   get segmentCount(): number {
-    return this.segments.length;
+    return this.segments.all.length;
   }
 
   get byteLength(): number {
-    let bytes = 0;
-    for (const segment of this.segments) bytes += segment.dataEnd;
-    return bytes;
+    return this.segments.byteLength;
   }
 
   get nearlyFull(): boolean {
@@ -216,7 +217,7 @@ class SegmentedLog implements PartitionLog {
   private rebuildStarts(): void {
     const { baseOffset } = this.stateFile.record;
     this.starts = [];
-    for (const segment of this.segments) {
+    for (const segment of this.segments.all) {
       if (segment.lastOffset <= baseOffset) continue;
       for (const start of segment.termStarts) this.noteTerm(start.term, start.firstOffset);
     }
@@ -230,18 +231,6 @@ class SegmentedLog implements PartitionLog {
     else this.starts.push({ term, firstOffset });
   }
 
-  /** Damage that lies outside the log by now is none. */
-  private clipDamage(): void {
-    const first = asOffset(this.baseOffset + 1);
-    this.damaged = this.damaged
-      .filter(({ toOffset }) => toOffset === null || toOffset > first)
-      .map(({ fromOffset, toOffset }) => ({ fromOffset: asOffset(Math.max(fromOffset, first)), toOffset }));
-  }
-
-  private get tailIsDamaged(): boolean {
-    return this.damaged.length > 0 && this.damaged[this.damaged.length - 1].toOffset === null;
-  }
-
   /* ---- persist ---- */
 
   persist(request: PersistRequest, done: DiskCallback): void {
@@ -250,6 +239,11 @@ class SegmentedLog implements PartitionLog {
     if (this.failure) {
       const { failure } = this;
       this.scheduler.defer(() => done(failure));
+      return;
+    }
+    this.checkRequest(request);
+    if (this.repairing) {
+      this.whenQuiet.push(() => this.persist(request, done));
       return;
     }
     this.checkRequest(request);
@@ -269,6 +263,7 @@ class SegmentedLog implements PartitionLog {
       end = Math.min(end, truncateAfter);
     }
     for (const batch of batches) {
+      assert(batch.length <= BATCH_BYTES_MAX, 'a batch has at most BATCH_BYTES_MAX bytes');
       assert(
         batchLength(batch) === batch.length && batchGroup(batch) === this.group,
         'batches are whole and of this group',
@@ -304,7 +299,7 @@ class SegmentedLog implements PartitionLog {
     if (!this.persisting) return;
     const { done } = this.persisting;
     this.persisting = null;
-    for (const waiting of this.afterPersist.splice(0)) waiting();
+    for (const waiting of this.whenQuiet.splice(0)) waiting();
     done(this.failure ?? refusal);
   }
 
@@ -336,33 +331,23 @@ class SegmentedLog implements PartitionLog {
   }
 
   private dropReplaced(keeps: boolean, then: () => void): void {
-    this.epoch++;
+    const { segments, damage } = this;
+    const { baseOffset } = this.stateFile.record;
+    segments.epoch++;
     let gone: Segment[];
     if (keeps) {
-      const { baseOffset } = this.stateFile.record;
-      const keptFrom = this.segments.findIndex(
-        (segment, i) => i === this.segments.length - 1 || segment.lastOffset > baseOffset,
-      );
-      gone = this.segments.splice(0, keptFrom);
-      this.clipDamage();
+      const isKept = (segment: Segment): boolean => segment === segments.last || segment.lastOffset > baseOffset;
+      gone = segments.all.splice(0, segments.all.findIndex(isKept));
+      damage.startAt(asOffset(baseOffset + 1));
     } else {
-      this.writer?.closeSync();
-      this.writer = null;
-      gone = this.segments.splice(0);
+      this.dropWriter();
+      gone = segments.all.splice(0);
       this.tail.clear();
-      this.damaged = [];
+      damage.clear();
     }
-    this.remove(gone);
+    segments.removeFiles(gone);
     this.rebuildStarts();
     then();
-  }
-
-  private remove(segments: readonly Segment[]): void {
-    for (const segment of segments) {
-      segment.retire();
-      segment.unlinkSync(this.fs);
-    }
-    if (segments.length > 0) this.fs.syncDirectorySync(this.directory);
   }
 
   /** Takes the request's state into the record; returns whether it must be durable before what follows. */
@@ -373,7 +358,7 @@ class SegmentedLog implements PartitionLog {
     const mustSave = state.term !== record.term || state.vote !== record.vote;
     this.current = state;
     record.term = state.term;
-    record.vote = state.vote;
+    record.vote = this.options.mutantForgetVote ? NO_NODE : state.vote;
     this.noteCommit();
     return mustSave;
   }
@@ -388,7 +373,7 @@ class SegmentedLog implements PartitionLog {
     const { truncateAfter } = this.persisting!.request;
     const mustSave = this.adoptState();
     if (truncateAfter !== undefined) {
-      const cuts = truncateAfter < this.lastOffset || (truncateAfter === this.lastOffset && this.tailIsDamaged);
+      const cuts = truncateAfter < this.lastOffset || (truncateAfter === this.lastOffset && this.damage.isOpenEnded);
       if (cuts) return this.truncate(truncateAfter);
     }
     if (!mustSave) {
@@ -407,7 +392,7 @@ class SegmentedLog implements PartitionLog {
     this.stateFile.save((error) =>
       this.next(error, () =>
         this.afterIdleWriter(() => {
-          this.epoch++;
+          this.segments.epoch++;
           this.tail.truncateAfter(after);
           this.cutSegments(after, () => {
             record.truncateAfter = null;
@@ -420,75 +405,18 @@ class SegmentedLog implements PartitionLog {
   }
 
   private cutSegments(after: Offset, then: () => void): void {
-    const keep = this.segments.filter((segment) => segment.base <= after).length;
-    const gone = this.segments.splice(keep).toReversed();
-    if (gone.length > 0) {
-      this.writer?.closeSync();
-      this.writer = null;
-      this.remove(gone);
-    }
-    const wasDamaged = this.tailIsDamaged;
-    this.damaged = this.damaged.filter(({ fromOffset }) => fromOffset <= after);
-    const last = this.segments[keep - 1];
-    if (!last || (last.lastOffset <= after && !wasDamaged)) return then();
-    const cut = last.lastOffset > after ? this.shorten(last, after) : last;
+    const { segments, damage } = this;
+    const keep = segments.all.filter((segment) => segment.base <= after).length;
+    const gone = segments.all.splice(keep).toReversed();
+    if (gone.length > 0) this.dropWriter();
+    segments.removeFiles(gone);
+    const wasOpenEnded = damage.isOpenEnded;
+    damage.cutAfter(after);
+    const { last } = segments;
+    if (!last || (last.lastOffset <= after && !wasOpenEnded)) return then();
+    const cut = last.lastOffset > after ? segments.shorten(last, after) : last;
     if (cut.sealed) return then();
     this.ensureWriter(cut).cut(cut.dataEnd, (error) => this.next(error, then));
-  }
-
-  /** The segment as it is when the frames after `after` are gone; a sealed one becomes writable again. */
-  private shorten(segment: Segment, after: Offset): Segment {
-    const index = this.indexOf(segment);
-    const file = segment.openSync(this.fs);
-    const from = index.positionAtOrBelow(after) ?? SEGMENT_HEADER_BYTES;
-    let dropped = 0;
-    const kept = {
-      end: SEGMENT_HEADER_BYTES,
-      chain: -1,
-      offset: asOffset(segment.base - 1),
-      term: segment.previousTerm,
-      time: segment.previousLogTime,
-    };
-    const position = walkFrames(file, segment, { from, to: segment.dataEnd }, (bytes, at, position) => {
-      const batchAt = at + FRAME_HEADER_BYTES;
-      if (batchFirstOffset(bytes, batchAt) > after) {
-        dropped++;
-        return true;
-      }
-      kept.end = position + FRAME_HEADER_BYTES + frameBatchLength(bytes, at);
-      kept.chain = frameCrc(bytes, at);
-      kept.offset = batchLastOffset(bytes, batchAt);
-      kept.term = batchTerm(bytes, batchAt);
-      kept.time = batchLogTime(bytes, batchAt);
-      return true;
-    });
-    assert(kept.offset <= after, 'the walk looks at no frame that stays behind the cut');
-    if (kept.offset < after) {
-      const isBetween = position >= segment.dataEnd || dropped > 0;
-      assert(!isBetween, 'the log is cut between batches');
-      throw this.damagedError(after);
-    }
-    const target = segment.sealed ? this.reopen(segment) : segment;
-    target.dataEnd = kept.end;
-    target.chain = kept.chain;
-    target.lastOffset = kept.offset;
-    target.lastTerm = kept.term;
-    target.lastLogTime = kept.time;
-    target.batches -= dropped;
-    target.termStarts = segment.termStarts.filter((start) => start.firstOffset <= after);
-    target.index = index;
-    index.truncateAfter(after);
-    target.forgetCursors();
-    return target;
-  }
-
-  /** A fresh handle for a sealed segment that is written again; readers of the old one finish undisturbed. */
-  private reopen(segment: Segment): Segment {
-    const open = segment.copy();
-    open.sealed = false;
-    this.segments[this.segments.indexOf(segment)] = open;
-    segment.retire();
-    return open;
   }
 
   /* ---- appending ---- */
@@ -497,11 +425,11 @@ class SegmentedLog implements PartitionLog {
     const persisting = this.persisting!;
     const { batches } = persisting.request;
     if (persisting.next === batches.length) return this.finish();
-    if (this.tailIsDamaged) {
+    if (this.damage.isOpenEnded) {
       const message = `group ${this.group}: the end of the log is damaged; repair it before appending`;
       return this.finish(new TidelineError('storage-damaged', message));
     }
-    const last = this.segments[this.segments.length - 1];
+    const { last } = this.segments;
     if (!last || last.sealed || !this.fits(last.dataEnd, batches[persisting.next])) return this.roll();
 
     const writer = this.ensureWriter(last);
@@ -556,10 +484,15 @@ class SegmentedLog implements PartitionLog {
 
   private ensureWriter(segment: Segment): SegmentWriter {
     if (this.writer?.segment !== segment) {
-      this.writer?.closeSync();
+      this.dropWriter();
       this.writer = new SegmentWriter(this.fs, segment, this.options, this.fail);
     }
     return this.writer!;
+  }
+
+  private dropWriter(): void {
+    this.writer?.closeSync();
+    this.writer = null;
   }
 
   private afterIdleWriter(then: () => void): void {
@@ -568,7 +501,7 @@ class SegmentedLog implements PartitionLog {
   }
 
   private roll(): void {
-    const old = this.segments[this.segments.length - 1];
+    const old = this.segments.last;
     const begin = (): void => {
       const { record } = this.stateFile;
       const start = {
@@ -578,7 +511,7 @@ class SegmentedLog implements PartitionLog {
         previousTerm: this.lastTerm,
         previousLogTime: this.lastLogTime,
       };
-      this.segments.push(Segment.createSync(this.fs, this.directory, start, this.options.indexIntervalBytes));
+      this.segments.all.push(Segment.createSync(this.fs, this.directory, start, this.options.indexIntervalBytes));
       this.append();
     };
     if (!old || old.sealed) return begin();
@@ -586,10 +519,9 @@ class SegmentedLog implements PartitionLog {
     writer.seal((error) =>
       this.next(error, () => {
         old.sealed = true;
-        writer.closeSync();
-        this.writer = null;
-        this.saveIndex(old);
-        this.limitOpenSegments();
+        this.dropWriter();
+        this.segments.saveIndex(old);
+        this.segments.limitOpen();
         begin();
       }),
     );
@@ -607,221 +539,38 @@ class SegmentedLog implements PartitionLog {
     });
   }
 
-  /* ---- indexes and handles ---- */
-
-  private saveIndex(segment: Segment): void {
-    try {
-      segment.index?.saveSync(this.fs, segment.path, segment);
-    } catch {
-      // A cache: made again when it is missed.
-    }
-  }
-
-  private indexOf(segment: Segment): OffsetIndex {
-    segment.lastUse = ++this.useCounter;
-    if (segment.index) return segment.index;
-    segment.index = OffsetIndex.loadSync(this.fs, segment.path, segment, this.options.indexIntervalBytes);
-    if (segment.index === null) {
-      rebuildIndex({ fs: this.fs, group: this.group, indexIntervalBytes: this.options.indexIntervalBytes }, segment);
-      this.findings.push({ kind: 'index-rebuilt', file: indexPath(segment.path) });
-    }
-    const loaded = this.segments.filter((other) => other.sealed && other.index !== null && other !== segment);
-    if (loaded.length >= LOADED_INDEXES_MAX) leastUsed(loaded).index = null;
-    return segment.index!;
-  }
-
-  private limitOpenSegments(): void {
-    const open = this.segments.filter((segment) => segment.sealed && segment.isOpen && !segment.isBusy);
-    if (open.length > OPEN_SEALED_MAX) leastUsed(open).closeSync();
-  }
-
-  /** The segment that holds `offset`; the last one that begins at or below it. */
-  private segmentFor(offset: Offset): number {
-    let low = 0;
-    let high = this.segments.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.segments[middle].base <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return low - 1;
-  }
-
   /* ---- reading ---- */
 
   read(request: SegmentReadRequest, done: ReadCallback): void {
-    this.readAttempt(request, 1, done);
-  }
-
-  private readAttempt(request: SegmentReadRequest, attempt: number, done: ReadCallback): void {
-    const { from } = request;
-    const answer = (error: Error | null, batches: Buffer): void => this.scheduler.defer(() => done(error, batches));
-    if (from <= this.baseOffset) {
-      const details = { logStart: this.baseOffset + 1, lastOffset: this.lastOffset };
-      return answer(
-        new TidelineError('offset-out-of-range', `offset ${from} is below the log start ${details.logStart}`, {
-          details,
-        }),
-        EMPTY,
-      );
-    }
-    let to = asOffset(Math.min(request.to, this.lastOffset));
-    if (this.damaged.length > 0) {
-      if (
-        this.damaged.some((range) => range.fromOffset <= from && (range.toOffset === null || from < range.toOffset))
-      ) {
-        return answer(this.damagedError(from), EMPTY);
-      }
-      for (const range of this.damaged) if (range.fromOffset > from) to = asOffset(Math.min(to, range.fromOffset - 1));
-    }
-    if (from > to) return answer(null, EMPTY);
-    if (from >= this.tail.firstOffset) return answer(null, this.tail.read(from, to, request.bytesMax));
-    this.readFromDisk({ from, to, bytesMax: request.bytesMax }, attempt, done);
-  }
-
-  private damagedError(offset: Offset): TidelineError {
-    return new TidelineError('storage-damaged', `group ${this.group}: offset ${offset} is damaged on this node`, {
-      details: { group: this.group, offset },
-    });
-  }
-
-  private readFromDisk(request: SegmentReadRequest, attempt: number, done: ReadCallback): void {
-    const segment = this.segments[this.segmentFor(request.from)];
-    const { epoch } = this;
-    this.readsInFlight++;
-    const finish = (error: Error | null, batches: Buffer): void => {
-      this.readsInFlight--;
-      done(error, batches);
-      if (this.readsInFlight === 0 && this.onReadsDone) {
-        const then = this.onReadsDone;
-        this.onReadsDone = null;
-        then();
-      }
-    };
-    let file;
-    try {
-      this.indexOf(segment);
-      file = segment.acquire(this.fs);
-    } catch (error) {
-      this.scheduler.defer(() => finish(error as Error, EMPTY));
-      return;
-    }
-    readSegment(file, segment, request, this.options.indexIntervalBytes, (error, result) => {
-      segment.release();
-      if (segment.sealed) this.limitOpenSegments();
-      if (error) return finish(error, EMPTY);
-      if (result && 'batches' in result) return finish(null, result.batches);
-      if (attempt >= READ_ATTEMPTS_MAX) return finish(this.damagedError(request.from), EMPTY);
-      // First the log may have changed under the read, or a cursor or the index may be wrong. If that is not it, it is the segment.
-      segment.forgetCursors();
-      if (this.epoch === epoch) {
-        if (attempt > 1) this.noteDamage(segment);
-        else if (segment.sealed) segment.index = null;
-      }
-      this.readAttempt(request, attempt + 1, finish);
-    });
-  }
-
-  /** A read met damage: the whole segment is looked at, so that the owner knows what to repair and readers find their way around it. */
-  private noteDamage(segment: Segment): SegmentScan {
-    const index = new OffsetIndex(this.options.indexIntervalBytes);
-    const file = this.fs.openSync(segment.path, { readOnly: true });
-    try {
-      const scan = scanSegment(file, {
-        group: this.group,
-        base: segment.base,
-        stopAfter: segment.lastOffset,
-        visit: (frame) =>
-          index.add(batchFirstOffset(frame.bytes, frame.batchAt), frame, batchLogTime(frame.bytes, frame.batchAt)),
-      });
-      segment.index = index;
-      for (const gap of scan.gaps) {
-        const toOffset = asOffset(Math.min(gap.toOffset ?? segment.lastOffset + 1, segment.lastOffset + 1));
-        const { fromOffset, position, reason } = gap;
-        if (fromOffset >= toOffset || this.damaged.some((range) => range.fromOffset === fromOffset)) continue;
-        this.findings.push({ kind: 'corruption', file: segment.path, position, fromOffset, toOffset, reason });
-        this.damaged = [...this.damaged, { fromOffset, toOffset }].sort((a, b) => a.fromOffset - b.fromOffset);
-      }
-      return scan;
-    } finally {
-      file.closeSync();
-    }
+    this.reader.read(request, done);
   }
 
   offsetAtTime(time: LogTime, done: (error: Error | null, offset: Offset) => void): void {
-    const after = asOffset(this.lastOffset + 1);
-    const at = this.segments.findIndex(
-      (segment) => segment.lastOffset > this.baseOffset && segment.lastLogTime >= time,
-    );
-    if (at < 0) return this.scheduler.defer(() => done(null, after));
-    const start = this.indexOf(this.segments[at]).offsetBefore(time) ?? this.segments[at].base;
-    const search = (from: Offset): void => {
-      if (from > this.lastOffset) return done(null, from);
-      this.read({ from, to: this.lastOffset, bytesMax: TIME_SEARCH_BYTES }, (error, batches) => {
-        if (error) return done(error, from);
-        let found: Offset | null = null;
-        let next = from;
-        forEachBatch(batches, (batchAt) => {
-          if (found === null && batchLogTime(batches, batchAt) >= time) found = batchFirstOffset(batches, batchAt);
-          next = asOffset(batchLastOffset(batches, batchAt) + 1);
-        });
-        if (found !== null) done(null, found);
-        else if (next === from) done(null, after);
-        else search(next);
-      });
-    };
-    search(asOffset(Math.max(start, this.baseOffset + 1)));
+    this.reader.offsetAtTime(time, done);
   }
 
   scanHeadersSync(from: Offset, visit: (header: Buffer, controlPayload: Buffer | null) => void): void {
-    const start = asOffset(Math.max(from, this.baseOffset + 1));
-    if (start > this.lastOffset) return;
-    for (let i = Math.max(this.segmentFor(start), 0); i < this.segments.length; i++) {
-      const segment = this.segments[i];
-      const index = this.indexOf(segment);
-      const file = segment.acquire(this.fs);
-      try {
-        let position = index.positionAtOrBelow(start) ?? SEGMENT_HEADER_BYTES;
-        while (position < segment.dataEnd) {
-          position = walkFrames(file, segment, { from: position, to: segment.dataEnd }, (bytes, at) => {
-            const batchAt = at + FRAME_HEADER_BYTES;
-            if (batchLastOffset(bytes, batchAt) < start) return true;
-            const isControl = batchIsControl(bytes, batchAt);
-            const length = isControl ? frameBatchLength(bytes, at) : BATCH_HEADER_BYTES;
-            const header = bytes.subarray(batchAt, batchAt + length);
-            visit(header, isControl ? (batchControlPayload(header) as Buffer) : null);
-            return true;
-          });
-          if (position >= segment.dataEnd) break;
-          // Damage: reported when the log was opened or now, and passed over.
-          const gap = this.noteDamage(segment).gaps.find(({ resumesAt }) => resumesAt !== null && resumesAt > position);
-          if (!gap) break;
-          position = gap.resumesAt!;
-        }
-      } finally {
-        segment.release();
-      }
-      this.limitOpenSegments();
-    }
+    this.reader.scanHeadersSync(from, visit);
   }
 
   /* ---- housekeeping ---- */
 
   trimBefore(offset: Offset): void {
+    const { all } = this.segments;
     let count = 0;
-    while (count < this.segments.length - 1 && this.segments[count].lastOffset < offset) count++;
+    while (count < all.length - 1 && all[count].lastOffset < offset) count++;
     if (count === 0 || this.failure) return;
-    const first = this.segments[count];
+    const first = all[count];
     const { record } = this.stateFile;
-    const gone = this.segments.splice(0, count);
+    const gone = all.splice(0, count);
     if (first.base - 1 > record.baseOffset) {
       record.baseOffset = asOffset(first.base - 1);
       record.baseTerm = first.previousTerm;
       record.baseLogTime = first.previousLogTime;
     }
-    this.clipDamage();
+    this.damage.startAt(asOffset(record.baseOffset + 1));
     this.rebuildStarts();
-    this.stateFile.save((error) => this.next(error, () => this.remove(gone)));
+    this.stateFile.save((error) => this.next(error, () => this.segments.removeFiles(gone)));
   }
 
   saveCheckpoint(checkpoint: Checkpoint, done: DiskCallback): void {
@@ -847,48 +596,56 @@ class SegmentedLog implements PartitionLog {
 
   repair(batches: readonly Uint8Array[], done: DiskCallback): void {
     const run = (): void => {
-      if (this.failure) return done(this.failure);
-      let error: Error | null = null;
+      let error = this.failure;
       try {
-        this.repairSync(batches);
+        if (!error) this.repairSync(batches);
       } catch (failure) {
         error = failure as Error;
         if (!(error instanceof TidelineError)) this.fail(error);
       }
+      this.repairing = false;
+      for (const waiting of this.whenQuiet.splice(0)) waiting();
       done(error);
     };
-    const whenIdle = (): void => (this.writer ? this.writer.whenNotFilling(run) : run());
-    if (this.persisting) this.afterPersist.push(whenIdle);
-    else this.scheduler.defer(whenIdle);
+    const begin = (): void => {
+      if (this.persisting || this.repairing) {
+        this.whenQuiet.push(begin);
+        return;
+      }
+      this.repairing = true;
+      if (this.writer) this.writer.whenNotFilling(run);
+      else run();
+    };
+    this.scheduler.defer(begin);
   }
 
   private repairSync(batches: readonly Uint8Array[]): void {
+    const { segments, damage } = this;
+    const { record } = this.stateFile;
     const range =
       batches.length > 0
-        ? this.damaged.find((each) => each.fromOffset === batchFirstOffset(batches[0]))
-        : this.damaged.at(-1);
-    if (!range)
+        ? damage.ranges.find((each) => each.fromOffset === batchFirstOffset(batches[0]))
+        : damage.ranges.find((each) => each.toOffset === null);
+    if (!range) {
       throw new TidelineError('bad-request', `group ${this.group}: no damaged range begins at the first batch`);
+    }
+    const { fs, directory, group } = this;
     const rewritten = rewriteDamaged(
-      { fs: this.fs, directory: this.directory, group: this.group, intervalBytes: this.options.indexIntervalBytes },
+      { fs, directory, group, intervalBytes: this.options.indexIntervalBytes },
       {
-        segments: this.segments,
+        segments: segments.all,
         range,
         batches,
-        nextIncarnation: this.stateFile.record.nextIncarnation++,
-        base: { term: this.baseTerm, logTime: this.stateFile.record.baseLogTime },
+        nextIncarnation: record.nextIncarnation++,
+        base: { term: this.baseTerm, logTime: record.baseLogTime },
       },
     );
-    this.epoch++;
+    segments.epoch++;
     this.tail.clear();
-    if (this.writer && this.writer.segment === rewritten.replaced) {
-      this.writer.closeSync();
-      this.writer = null;
-    }
+    if (this.writer?.segment === rewritten.replaced) this.dropWriter();
     rewritten.replaced?.retire();
-    this.segments = rewritten.segments;
-    this.damaged = this.damaged.flatMap((each) => (each === range ? rewritten.remaining : [each]));
-    const { record } = this.stateFile;
+    segments.all = rewritten.segments;
+    damage.replace(range, rewritten.remaining);
     if (range.toOffset === null) {
       record.truncateAfter = null;
       record.durable = this.lastOffset;
@@ -903,8 +660,8 @@ class SegmentedLog implements PartitionLog {
     this.cancelWatermark?.();
     this.cancelWatermark = null;
     const closeAll = (): void => {
-      this.writer?.closeSync();
-      for (const segment of this.segments) segment.retire();
+      this.dropWriter();
+      for (const segment of this.segments.all) segment.retire();
       this.stateFile.closeSync();
       done();
     };
@@ -912,19 +669,11 @@ class SegmentedLog implements PartitionLog {
       if (this.failure) this.stateFile.whenIdle(closeAll);
       else this.stateFile.save(() => this.stateFile.whenIdle(closeAll));
     };
-    const reads = (): void => {
-      if (this.readsInFlight === 0) save();
-      else this.onReadsDone = save;
+    const begin = (): void => {
+      if (this.persisting || this.repairing) this.whenQuiet.push(begin);
+      else if (this.writer) this.writer.whenNotFilling(() => this.reader.whenIdle(save));
+      else this.reader.whenIdle(save);
     };
-    const fills = (): void => (this.writer ? this.writer.whenNotFilling(reads) : reads());
-    if (this.persisting) this.afterPersist.push(fills);
-    else this.scheduler.defer(fills);
+    this.scheduler.defer(begin);
   }
 }
-
-type ReadCallback = (error: Error | null, batches: Buffer) => void;
-
-const EMPTY = Buffer.alloc(0);
-
-const leastUsed = (segments: readonly Segment[]): Segment =>
-  segments.reduce((least, segment) => (segment.lastUse < least.lastUse ? segment : least));
