@@ -78,7 +78,14 @@ module.exports = {
       comment: 'a library is imported through its src/index.ts (or src/nest/index.ts, src/testing/index.ts)',
       severity: 'error',
       from: { path: '^(libs|apps|test)/([^/]+)/' },
-      to: { path: '^libs/[^/]+/src/', pathNot: ['^libs/$2/', '^libs/[^/]+/src/(nest/|testing/)?index\\.ts$'] },
+      to: {
+        path: '^libs/[^/]+/src/',
+        pathNot: [
+          '^libs/$2/',
+          '^libs/[^/]+/src/(nest/|testing/)?index\\.ts$',
+          '^libs/[^/]+/src/testing/[^/]+\\.conformance\\.ts$',
+        ],
+      },
     },
     {
       name: 'no-cycles',

@@ -114,7 +114,12 @@ export class LogProcess {
       nodes: () => this.nodes(),
     });
     this.remotes = new RemoteLogNodeDirectory({ transport: tcpTransport, hello, local: this.local });
-    this.commandLog = new RoutingCommandLog({ directory: this.remotes, rng: systemRng, region: options.region });
+    this.commandLog = new RoutingCommandLog({
+      directory: this.remotes,
+      rng: systemRng,
+      region: options.region,
+      timeoutMs: options.requestTimeoutMs,
+    });
   }
 
   get clusterId(): string {

@@ -55,6 +55,8 @@ interface Session extends Aged {
   readonly firstOffsets: number[];
   readonly counts: number[];
   readonly logTimes: number[];
+  /** Tell a retry from another batch under the same number. */
+  readonly payloadCrcs: number[];
 }
 
 interface IdempotencyKey extends Aged {
@@ -78,6 +80,7 @@ interface Undo {
   slotFirstOffset: number;
   slotCount: number;
   slotLogTime: number;
+  slotPayloadCrc: number;
 }
 
 const FORMAT_VERSION = 1;
@@ -91,7 +94,7 @@ const FORMAT_VERSION = 1;
  *
  *     u8 version (1)
  *     u32 sessions, oldest use first:  u64 id · u32 last sequence · u64 log time ·
- *                                      u8 n · n × (u64 first offset · u32 count · u64 log time), ending with the last sequence
+ *                                      u8 n · n × (u64 first offset · u32 count · u64 log time · u32 payload CRC), up to the last sequence
  *     u32 keys, oldest first:          16 bytes key · u32 payload CRC · u64 first offset · u64 last offset · u64 log time
  */
 export class SessionTable {
@@ -132,6 +135,9 @@ export class SessionTable {
       return refused('sequence-reused', `sequence ${sequence} is too far behind ${session.lastSequence}`);
     }
     const slot = sequence % SESSION_BATCHES_KEPT;
+    if (session.payloadCrcs[slot] !== batchPayloadCrc(batch)) {
+      return refused('sequence-reused', `sequence ${sequence} was used for another batch`);
+    }
     const firstOffset = session.firstOffsets[slot];
     return {
       kind: 'duplicate',
@@ -188,6 +194,7 @@ export class SessionTable {
       firstOffsets: emptySlots(),
       counts: emptySlots(),
       logTimes: emptySlots(),
+      payloadCrcs: emptySlots(),
     };
     this.sessions.add(session);
     undo.addedSession = session;
@@ -229,12 +236,14 @@ export class SessionTable {
     undo.slotFirstOffset = session.firstOffsets[slot];
     undo.slotCount = session.counts[slot];
     undo.slotLogTime = session.logTimes[slot];
+    undo.slotPayloadCrc = session.payloadCrcs[slot];
     undo.before = this.sessions.touch(session);
     session.lastSequence = sequence;
     session.logTime = batchLogTime(header);
     session.firstOffsets[slot] = batchFirstOffset(header);
     session.counts[slot] = batchRecordCount(header);
     session.logTimes[slot] = session.logTime;
+    session.payloadCrcs[slot] = batchPayloadCrc(header);
   }
 
   /** Drops what is too old at this log time, the oldest first. */
@@ -284,6 +293,7 @@ export class SessionTable {
       session.firstOffsets[slot] = undo.slotFirstOffset;
       session.counts[slot] = undo.slotCount;
       session.logTimes[slot] = undo.slotLogTime;
+      session.payloadCrcs[slot] = undo.slotPayloadCrc;
       session.lastSequence -= 1;
       session.logTime = undo.logTime;
       this.sessions.restore(session, undo.before);
@@ -302,7 +312,8 @@ export class SessionTable {
       writer.u64(session.key).u32(session.lastSequence).u64(session.logTime).u8(kept);
       for (let sequence = session.lastSequence - kept + 1; sequence <= session.lastSequence; sequence++) {
         const slot = sequence % SESSION_BATCHES_KEPT;
-        writer.u64(session.firstOffsets[slot]).u32(session.counts[slot]).u64(session.logTimes[slot]);
+        writer.u64(session.firstOffsets[slot]).u32(session.counts[slot]);
+        writer.u64(session.logTimes[slot]).u32(session.payloadCrcs[slot]);
       }
     }
     writer.u32(this.keys.size);
@@ -327,6 +338,7 @@ export class SessionTable {
         firstOffsets: emptySlots(),
         counts: emptySlots(),
         logTimes: emptySlots(),
+        payloadCrcs: emptySlots(),
       };
       const kept = reader.u8();
       if (kept > SESSION_BATCHES_KEPT) throw new TidelineError('malformed-frame', `${kept} batches of a session`);
@@ -335,6 +347,7 @@ export class SessionTable {
         session.firstOffsets[slot] = reader.u64();
         session.counts[slot] = reader.u32();
         session.logTimes[slot] = reader.u64();
+        session.payloadCrcs[slot] = reader.u32();
       }
       table.sessions.add(session);
     }
@@ -373,4 +386,5 @@ const undoOf = (offset: Offset, expiredSessions: Session[] | null, expiredKeys: 
   slotFirstOffset: 0,
   slotCount: 0,
   slotLogTime: 0,
+  slotPayloadCrc: 0,
 });

@@ -199,10 +199,11 @@ export const commandLogConformance = (name: string, create: () => Promise<Comman
       const big = 'x'.repeat(4_000);
       for (let i = 0; i < 100; i++) await log.append(TARGET, batchOf([big]), QUORUM);
       const reader = read(TARGET, asOffset(1), { creditBytes: 1_000, release: false });
-      await reader.until(() => reader.chunks.length >= 1);
+      // A control batch at the head of the log may come first; it leaves credit.
+      await reader.until(() => reader.records.length >= 1);
       // A later answer of the log shows that the source had its chance to send more.
       for (let i = 0; i < 3; i++) await log.barrier(TARGET);
-      expect(reader.chunks).toHaveLength(1);
+      expect(reader.records).toHaveLength(1);
       while (reader.records.length < 100) {
         const { length } = reader.chunks;
         reader.chunks.at(-1)!.release();
