@@ -1,5 +1,15 @@
 import { describe, expect, test } from '@jest/globals';
-import { ByteReader, ByteWriter, SeededRng, asLogTime, asOffset, isTidelineError, randomBelow } from '#kernel';
+import {
+  ByteReader,
+  ByteWriter,
+  SeededRng,
+  asLogTime,
+  asOffset,
+  hashKey,
+  isTidelineError,
+  randomBelow,
+  slotOf,
+} from '#kernel';
 import { BATCH_HEADER_BYTES, PUT_IF, encodeConditionalOp, encodeOp, type RecordInput } from '#wire';
 import type { Command, DataType } from './data-type.js';
 import { MapView } from './map-view.js';
@@ -64,18 +74,21 @@ describe('applying', () => {
   test('keys and values are told apart whatever lies between them', () => {
     const source = new BatchSource();
     const view = new MapView();
-    const value = Buffer.alloc(200, 1);
-    view.applyBatches(source.records([{ key: bytes('typed'), type: '', value }]));
-    // attributes key and value; the length of the value takes two bytes where one would do
-    const odd = source.records([put('k', 'xy')]);
-    const record = Buffer.from([7, 3, 1, 0x6b, 0x82, 0x00, 0x78, 0x79]);
+    const [typed, other] = keysOfSlot(slotOf(hashKey(bytes('k'))), 2);
+    view.applyBatches(source.records([{ key: typed, type: '', value: Buffer.alloc(200, 1) }]));
+    // Attributes key and value; the length of the value takes two bytes where one would do.
+    const odd = source.records([put('k', 'wxyz')]);
+    const record = Buffer.from([9, 3, 1, 0x6b, 0x84, 0x00, 0x77, 0x78, 0x79, 0x7a]);
     const batch = Buffer.concat([odd.subarray(0, BATCH_HEADER_BYTES), record]);
     batch.writeUInt32LE(batch.length, 0);
     view.applyBatches(batch);
+    view.applyBatches(source.records([{ key: other, value: bytes('next') }]));
     expect(view.malformedCount).toBe(0);
-    expect(view.get(bytes('typed'), view.logTime)?.value).toEqual(value);
-    expect(view.get(bytes('k'), view.logTime)?.value).toEqual(bytes('xy'));
-    expect(MapView.restore(view.freeze()).get(bytes('k'), view.logTime)?.value).toEqual(bytes('xy'));
+    for (const each of [view, MapView.restore(view.freeze())]) {
+      expect(each.get(typed, view.logTime)?.value).toEqual(Buffer.alloc(200, 1));
+      expect(each.get(bytes('k'), view.logTime)?.value).toEqual(bytes('wxyz'));
+      expect(each.get(other, view.logTime)?.value).toEqual(bytes('next'));
+    }
   });
 
   test('an entry is gone at the log time it expires, and a command of that time does not see it', () => {

@@ -196,7 +196,6 @@ export class MapView {
     draft.expiresAt = cursor.ttlMs < 0 ? -1 : logTime + cursor.ttlMs;
     draft.dataType = -1;
     draft.computed = false;
-    draft.adjacent = cursor.typeStart < 0;
     this.putEntry(slot, bucket, hash, cursor);
   }
 
@@ -276,7 +275,6 @@ export class MapView {
       draft.expiresAt = expiresAt ?? -1;
       draft.dataType = dataType;
       draft.computed = effect.value !== record.value;
-      draft.adjacent = false;
       this.putEntry(slot, bucket, hash, cursor);
       entryOffset = offset;
     } else if (effect.effect === 'delete') {

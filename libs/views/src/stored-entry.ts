@@ -58,8 +58,6 @@ export class EntryDraft {
   /** −1: plain value. */
   dataType = -1;
   computed = false;
-  /** Nothing but the value's length lies between key and value in `bytes`. */
-  adjacent = false;
 
   get storedBytes(): number {
     const keyLength = this.keyEnd - this.keyStart;
@@ -94,8 +92,8 @@ export class EntryDraft {
     }
     at = writeLength(chunk, at, this.keyEnd - this.keyStart);
     const valueLength = this.valueEnd - this.valueStart;
-    // A length that takes more bytes than it needs is not copied as it is.
-    if (this.adjacent && this.valueStart - this.keyEnd === lengthSize(valueLength)) {
+    // With anything else in between, or a length that takes more bytes than it needs, they are further apart.
+    if (this.valueBytes === this.bytes && this.valueStart - this.keyEnd === lengthSize(valueLength)) {
       at = copyBytes(chunk, at, this.bytes, this.keyStart, this.valueEnd);
     } else {
       at = copyBytes(chunk, at, this.bytes, this.keyStart, this.keyEnd);
