@@ -203,7 +203,7 @@ export const commandLogConformance = (name: string, create: () => Promise<Comman
       await reader.until(() => reader.records.length >= 1);
       // A later answer of the log shows that the source had its chance to send more.
       for (let i = 0; i < 3; i++) await log.barrier(TARGET);
-      expect(reader.records).toHaveLength(1);
+      expect(reader.chunks.filter((chunk) => recordsOf(chunk.batches).length > 0)).toHaveLength(1);
       while (reader.records.length < 100) {
         const { length } = reader.chunks;
         reader.chunks.at(-1)!.release();
@@ -278,7 +278,7 @@ export const commandLogConformance = (name: string, create: () => Promise<Comman
     test('a gap that is not filled in time is a rejection', async () => {
       const session = await log.openSession(TARGET);
       const batch = batchOf(['2'], { low: session, high: 0, sequence: 2 });
-      const error = await errorOf(log.append(TARGET, batch, { acks: 'quorum', timeoutMs: 50 }));
+      const error = await errorOf(log.append(TARGET, batch, { acks: 'quorum', timeoutMs: 1_000 }));
       expect(error).toMatchObject({ code: 'sequence-gap', outcome: 'rejected' });
     });
 
