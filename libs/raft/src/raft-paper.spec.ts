@@ -448,13 +448,15 @@ describe('figure 2, rules for servers', () => {
 });
 
 describe('section 5.4', () => {
-  test('figure 8: an entry of an old term on a majority may still be overwritten, so it is not committed', () => {
-    const cluster = new RaftCluster({ voters: [1, 2, 3, 4, 5], core: { messageBytesMax: 1 } });
+  /** Steps (c) and (d) of figure 8. */
+  const playFigure8 = (countsOldTerms: boolean): RaftCluster => {
+    const core = { messageBytesMax: 1, mutants: { countsOldTerms } };
+    const cluster = new RaftCluster({ voters: [1, 2, 3, 4, 5], core });
     // (c): S1 and S2 have an entry of term 2, S5 one of term 3; S1 leads in term 4 and brings its entry to S3.
     for (const id of [1, 2]) cluster.give(id, { terms: [1, 2], term: 3 });
     for (const id of [3, 4]) cluster.give(id, { terms: [1], term: 3 });
     cluster.give(5, { terms: [1, 3], term: 3 });
-    // S3 hears of the noop once, and refuses it since it lacks the entry before.
+    // S3 hears of the noop once, and refuses it since it lacks the entry before. S2 has the entry, and does not get the noop.
     let refusals = 0;
     cluster.isLost = (message) => {
       if (message.to > 3) return message.type === 'append-request';
@@ -465,8 +467,10 @@ describe('section 5.4', () => {
     expect(s1.core.term).toBe(4);
     cluster.tickAll(3);
     expect(cluster.node(3).terms).toEqual([1, 2]);
-    expect(s1.core.commit).toBeLessThan(2);
-    // (d): S1 fails, S5 is elected by S2, S3 and S4 and overwrites the entry with its own.
+    // S2 has had it all along; now S1 knows.
+    s1.step({ type: 'message', message: has(2, 4, 2) });
+    expect(s1.core.commit >= 2).toBe(countsOldTerms);
+    // (d): S1 fails, S5 is elected by S3 and S4 and overwrites the entry with its own.
     s1.crash();
     cluster.heal();
     for (const id of [2, 3, 4]) cluster.node(id).step({ type: 'peer-lost', peer: asNodeId(1) });
@@ -477,6 +481,17 @@ describe('section 5.4', () => {
     cluster.tickAll(2);
     expect(cluster.node(3).terms).toEqual(s5.terms);
     expect(s5.terms.slice(0, 2)).toEqual([1, 3]);
+    return cluster;
+  };
+
+  test('figure 8: an entry of an old term on a majority may still be overwritten, so it is not committed', () => {
+    expect(playFigure8(false).invariants.commitMax).toBe(3);
+  });
+
+  test('figure 8: counting replicas of old terms, which only a mutant does, is noticed', () => {
+    expect(() => playFigure8(true)).toThrow(
+      /nothing committed is cut|committed logs agree|everything committed before/,
+    );
   });
 
   test('figure 8 (e): once an entry of its own term is on a majority, the older one is committed with it', () => {
@@ -507,6 +522,18 @@ describe('section 5.4', () => {
     const impostor = { ...appendTo2(1, [0, 0], [entry(1, 1)]), from: asNodeId(2), to: asNodeId(1) };
     expect(() => leader.step({ type: 'message', message: impostor })).toThrow(/one leader in a term/);
   });
+});
+
+/** Node `from` acknowledges to node 1. */
+const has = (from: number, term: number, offset: number): AppendResponse => ({
+  type: 'append-response',
+  from: asNodeId(from),
+  to: asNodeId(1),
+  term: asTerm(term),
+  success: true,
+  offset: asOffset(offset),
+  hintTerm: asTerm(term),
+  hintOffset: asOffset(0),
 });
 
 const isNoop = (message: Message): boolean =>

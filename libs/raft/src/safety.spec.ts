@@ -5,7 +5,7 @@ import { Chaos } from './testing/index.js';
  * The invariants of docs/correctness.md over seeded runs in which messages, disks, nodes and membership misbehave (testing/chaos.ts), then
  * convergence once the faults end. A failing run is repeated by its seed, which the test's name gives.
  */
-const SEEDS = 250;
+const SEEDS = 200;
 const SEEDS_PER_TEST = 25;
 const STEPS = 2000;
 

@@ -15,7 +15,13 @@ import type {
 
 export type CoreOptions = Pick<
   RaftOptions,
-  'electionTicks' | 'heartbeatTicks' | 'messageBytesMax' | 'inflightBytesMax' | 'uncommittedBytesMax' | 'cacheBytesMax'
+  | 'electionTicks'
+  | 'heartbeatTicks'
+  | 'messageBytesMax'
+  | 'inflightBytesMax'
+  | 'uncommittedBytesMax'
+  | 'cacheBytesMax'
+  | 'mutants'
 >;
 
 export const CORE_OPTIONS: CoreOptions = {
