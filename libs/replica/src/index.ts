@@ -3,7 +3,8 @@ export type { GroupCounters } from './group-counters.js';
 export { LOG_TIME_LEAD_MS } from './log-time.js';
 export type { PeerNetwork } from './peer-network.js';
 export type { BarrierCallback, BarrierPoint } from './read-barriers.js';
-export { Group, type Acks, type GroupStatus, type ReadResult } from './replica-group.js';
+export { Group } from './replica-group.js';
+export type { Acks, GroupStatus, ReadResult } from './group-host.js';
 export { REPLICA_LIMITS, type ReplicaLimits, type ReplicaMutants } from './replica-limits.js';
 export {
   ELECTION_TIMEOUT_MS,

@@ -6,12 +6,10 @@ import {
   asLogTime,
   asOffset,
   assert,
-  type Clock,
   type GroupId,
   type LogTime,
   type NodeId,
   type Offset,
-  type Rng,
   type Term,
 } from '#kernel';
 import {
@@ -21,7 +19,6 @@ import {
   type Entry,
   type LogRead,
   type Message,
-  type PeerStatus,
   type Ready,
   type Role,
   type SnapshotInfo,
@@ -33,83 +30,33 @@ import {
   batchControlPayload,
   batchFirstOffset,
   batchIsControl,
-  batchLastOffset,
   batchLogTime,
   batchRecordCount,
   checkBatch,
   encodeControlBatch,
-  forEachBatch,
   stampBatch,
 } from '#wire';
 import { AppendWaiters, type AppendCallback, type Appended, type AppendWaiter } from './append-waiters.js';
-import { decodeCheckpoint, encodeCheckpoint } from './checkpoint-v1.js';
+import { decodeCheckpoint } from './checkpoint-v1.js';
+import { CommittedReader } from './committed-reader.js';
+import { DurableEnd } from './durable-end.js';
 import { entriesOfRun } from './entry-of-batch.js';
+import { GroupAdministration, type AdministrationCallback, type ConfigurationTarget } from './group-administration.js';
+import { GroupCheckpoints } from './group-checkpoints.js';
 import { GroupCounters } from './group-counters.js';
-import { advanceBase, baseOf, recoverState, stateOfSnapshot, type LogBase } from './log-base.js';
-import { LogRepair } from './log-repair.js';
+import { leadershipLost, notLeader, overloaded } from './group-errors.js';
+import type { Acks, GroupHost, GroupStatus, ReadResult, TurnTaker } from './group-host.js';
+import { recoverState, stateOfSnapshot, type LogBase } from './log-base.js';
 import { LogState } from './log-state.js';
 import { LOG_TIME_LEAD_MS, LogClock } from './log-time.js';
+import { PeerRepair } from './peer-repair.js';
 import { PersistQueue } from './persist-queue.js';
-import type { PeerMessage, RepairRequest, RepairSnapshot } from './raft-messages-v1.js';
+import type { PeerMessage } from './raft-messages-v1.js';
 import { ReadBarriers, type BarrierCallback } from './read-barriers.js';
 import { RecentEntries } from './recent-entries.js';
-import type { ReplicaLimits, ReplicaMutants } from './replica-limits.js';
-
-/** none: answered as soon as it has a place in the leader's log · leader: durable on the leader · quorum: committed. */
-export type Acks = 'none' | 'leader' | 'quorum';
-
-export interface ReadResult {
-  /** Whole committed batches, control batches included; the first may begin before the offset asked for. Empty at the end of the log. */
-  readonly batches: Buffer;
-  readonly nextOffset: Offset;
-  /** Up to here this node can be read. */
-  readonly commitOffset: Offset;
-  readonly logStartOffset: Offset;
-}
-
-export interface GroupStatus {
-  readonly group: GroupId;
-  readonly role: Role;
-  readonly term: Term;
-  readonly leader: NodeId;
-  readonly commitOffset: Offset;
-  /** Committed and durable on this node: what it serves to readers. */
-  readonly readableOffset: Offset;
-  readonly durableOffset: Offset;
-  readonly lastOffset: Offset;
-  readonly logStartOffset: Offset;
-  readonly logTime: LogTime;
-  readonly configuration: Configuration;
-  readonly peers: readonly PeerStatus[];
-  readonly pendingAppends: number;
-  readonly sessions: number;
-  readonly idempotencyKeys: number;
-  readonly segments: number;
-  readonly bytes: number;
-  readonly damaged: boolean;
-}
-
-/** What a group needs of the node it lives on. */
-export interface GroupHost {
-  readonly nodeId: NodeId;
-  readonly clock: Clock;
-  readonly rng: Rng;
-  readonly limits: ReplicaLimits;
-  readonly mutants: ReplicaMutants;
-  readonly electionTicks: number;
-  readonly heartbeatTicks: number;
-  /** `process()` is wanted at the end of this turn. */
-  wake(group: Group): void;
-  send(group: GroupId, message: PeerMessage): void;
-  synced(group: GroupId, elapsedMs: number): void;
-  /** The log of the group is unusable: the process must end. */
-  fatal(group: GroupId, error: Error): void;
-}
 
 /** Elections without a leader after which a former leader stops waiting to see what became of its entries, in election timeouts. */
 const ORPHAN_TIMEOUTS = 2;
-/** A leadership transfer that took longer than this, in election timeouts, has failed. */
-const TRANSFER_TIMEOUTS = 2;
 /** Saves of the commit offset while nothing is written, in election timeouts. */
 const COMMIT_SAVE_TIMEOUTS = 1;
 /** Readies in one turn; the core has nothing new to say to itself after one or two. */
@@ -119,25 +66,6 @@ const NO_BYTES = Buffer.alloc(0);
 interface Held {
   readonly persist: number;
   readonly messages: readonly Message[];
-}
-
-interface PendingCheckpoint {
-  readonly offset: Offset;
-  readonly term: Term;
-  readonly base: LogBase;
-  readonly bytes: Buffer;
-  readonly ended: (saved: boolean) => void;
-}
-
-interface PendingTransfer {
-  readonly to: NodeId;
-  readonly deadline: number;
-  readonly done: (error: TidelineError | null) => void;
-}
-
-interface PendingChange {
-  readonly target: Pick<Configuration, 'voters' | 'learners'>;
-  readonly done: (error: TidelineError | null) => void;
 }
 
 /**
@@ -154,7 +82,7 @@ interface PendingChange {
  *
  * All callbacks run on the event loop; those of `append` and `barrier` may run before the call returns.
  */
-export class Group {
+export class Group implements TurnTaker {
   readonly id: GroupId;
   readonly counters = new GroupCounters();
   /** On the node's list for the end of this turn. */
@@ -162,8 +90,10 @@ export class Group {
 
   private readonly core: RaftCore;
   private state: LogState;
-  /** Stands for the trimmed part of the log. */
-  private base: LogBase;
+  private readonly checkpoints: GroupCheckpoints;
+  private readonly repair: PeerRepair;
+  private readonly reader: CommittedReader;
+  private readonly administration: GroupAdministration;
   private readonly queue: PersistQueue;
   private readonly recent = new RecentEntries();
   private readonly logClock = new LogClock();
@@ -172,9 +102,7 @@ export class Group {
   private commit: Offset;
   /** Log time of the batch at the commit offset, or an earlier one's. */
   private commitTime = asLogTime(0);
-  private durable: Offset;
-  /** End of the log as of each persist unit that is not durable yet. */
-  private unitEnds: { readonly number: number; end: Offset }[] = [];
+  private readonly durable: DurableEnd;
   private announced: Offset;
   /** As last reported by the core. */
   private role: Role = 'follower';
@@ -198,15 +126,7 @@ export class Group {
   private takenIn: Offset;
 
   private ticks = 0;
-  private bytesSinceCheckpoint = 0;
-  private pendingCheckpoint: PendingCheckpoint | null = null;
-  private savingCheckpoint = false;
-  private trimming = false;
-  private transfer: PendingTransfer | null = null;
-  private change: PendingChange | null = null;
   private failure: TidelineError | null = null;
-  private repair: LogRepair | null = null;
-  private helping = false;
 
   constructor(
     private readonly host: GroupHost,
@@ -217,9 +137,8 @@ export class Group {
     const { limits } = host;
     const { state, base } = recoverState(log, { bootstrapVoters, sessions: limits.sessions });
     this.state = state;
-    this.base = base;
     this.roleTerm = log.state.term;
-    this.durable = log.lastOffset;
+    this.durable = new DurableEnd(log.lastOffset);
     this.takenIn = log.lastOffset;
     this.commit = asOffset(Math.max(log.baseOffset, Math.min(log.state.commit, log.lastOffset)));
     this.announced = this.readableOffset;
@@ -230,6 +149,8 @@ export class Group {
       failed: (error) => this.fail(error),
       mutantVoteWrittenLater: host.mutants.voteWrittenLater,
     });
+    this.checkpoints = this.makeCheckpoints(base);
+    this.repair = this.makeRepair();
     this.core = new RaftCore({
       id: host.nodeId,
       electionTicks: host.electionTicks,
@@ -252,14 +173,54 @@ export class Group {
         previousConfiguration: state.previousConfiguration,
       },
     });
-    this.rememberFirstVoters();
+    this.reader = new CommittedReader(
+      log,
+      this.recent,
+      () => this.readableOffset,
+      () => this.repair.damageMet(),
+    );
+    this.administration = new GroupAdministration(this.id, host.nodeId, this.core, host.electionTicks);
+    this.checkpoints.rememberFirstVoters();
     this.campaignIfAlone();
   }
 
-  /** The voters a group began with are an option of the process; from the first start on they are part of its data. */
-  private rememberFirstVoters(): void {
-    if (this.log.checkpoints.length > 0 || this.log.lastOffset > 0) return;
-    this.takeCheckpoint(this.base, ignore);
+  private makeCheckpoints(base: LogBase): GroupCheckpoints {
+    return new GroupCheckpoints(
+      {
+        log: this.log,
+        limits: this.host.limits,
+        mutants: this.host.mutants,
+        counters: this.counters,
+        queue: this.queue,
+        state: () => this.state,
+        readable: () => this.readableOffset,
+        failure: () => this.failure,
+        fail: (error) => this.fail(error),
+        trimmed: () => this.tellTrimmed(),
+        wake: () => this.host.wake(this),
+      },
+      base,
+    );
+  }
+
+  private makeRepair(): PeerRepair {
+    const { host } = this;
+    return new PeerRepair({
+      log: this.log,
+      nodeId: host.nodeId,
+      sessions: host.limits.sessions,
+      responseBytesMax: host.limits.messageBytesMax,
+      askEveryTicks: host.heartbeatTicks,
+      readable: () => this.readableOffset,
+      members: () => [...this.configuration.voters, ...this.configuration.learners],
+      leadingTerm: () => (this.isEstablishedLeader ? this.core.term : NO_TERM),
+      isStopped: () => this.failure !== null,
+      snapshot: () => this.checkpoints.snapshot(),
+      adopt: (snapshot) => this.checkpoints.adopt(snapshot),
+      yieldTo: (exceptPeer) => this.yieldTo(exceptPeer),
+      send: (message) => host.send(this.id, message),
+      fail: (error) => this.fail(error),
+    });
   }
 
   /** A group of one need not wait for anybody. */
@@ -295,7 +256,8 @@ export class Group {
 
   /** Last offset that is committed and durable on this node: readers see nothing beyond it. */
   get readableOffset(): Offset {
-    return this.commit < this.durable ? this.commit : this.durable;
+    const durable = this.durable.offset;
+    return this.commit < durable ? this.commit : durable;
   }
 
   get logStartOffset(): Offset {
@@ -316,7 +278,7 @@ export class Group {
       leader: core.leader,
       commitOffset: this.commit,
       readableOffset: this.readableOffset,
-      durableOffset: this.durable,
+      durableOffset: this.durable.offset,
       lastOffset: core.lastOffset,
       logStartOffset: this.logStartOffset,
       logTime: state.logTime,
@@ -366,17 +328,10 @@ export class Group {
   /** Why no proposal is taken at all right now. */
   private refusal(): TidelineError | null {
     if (this.failure !== null) return this.failure;
-    if (this.core.role !== 'leader') return this.notLeader();
+    if (this.core.role !== 'leader') return notLeader(this.id, this.core.leader);
     if (this.log.nearlyFull) return new TidelineError('storage-full', 'the disk of the leader is nearly full');
     if (this.pendingAppends >= this.host.limits.pendingAppendsMax) return overloaded();
     return null;
-  }
-
-  private notLeader(): TidelineError {
-    const { leader } = this.core;
-    return new TidelineError('not-leader', `node ${this.host.nodeId} does not lead group ${this.id}`, {
-      details: { leader },
-    });
   }
 
   private refuse(error: TidelineError, done: AppendCallback): void {
@@ -403,7 +358,7 @@ export class Group {
     const bytes = batchFirstOffset(batch) === NO_OFFSET ? batch : Buffer.from(batch);
     const proposed = core.propose(batchRecordCount(bytes), bytes);
     if (!proposed.ok) {
-      this.refuse(proposed.reason === 'not-leader' ? this.notLeader() : overloaded(), done);
+      this.refuse(proposed.reason === 'not-leader' ? notLeader(this.id, this.core.leader) : overloaded(), done);
       return;
     }
     const { firstOffset, term } = proposed;
@@ -425,7 +380,7 @@ export class Group {
   }
 
   private await(appended: Appended, acks: Acks, done: AppendCallback): void {
-    const settled = acks === 'leader' ? Math.max(this.commit, this.durable) : this.commit;
+    const settled = acks === 'leader' ? Math.max(this.commit, this.durable.offset) : this.commit;
     if (acks === 'none' || appended.lastOffset <= settled) {
       this.counters.proposalsCommitted++;
       done(null, appended);
@@ -451,7 +406,7 @@ export class Group {
    */
   barrier(done: BarrierCallback): void {
     if (this.failure !== null) done(this.failure, null);
-    else if (this.core.role !== 'leader') done(this.notLeader(), null);
+    else if (this.core.role !== 'leader') done(notLeader(this.id, this.core.leader), null);
     else if (this.barriers.size >= this.host.limits.pendingBarriersMax) done(overloaded(), null);
     else {
       this.counters.barriers++;
@@ -497,7 +452,7 @@ export class Group {
   private failBarriers(): void {
     const callers = this.barriers.takeAll();
     if (callers.length === 0) return;
-    const error = this.failure ?? (this.core.role === 'leader' ? overloaded() : this.notLeader());
+    const error = this.failure ?? (this.core.role === 'leader' ? overloaded() : notLeader(this.id, this.core.leader));
     for (const caller of callers) caller(error, null);
   }
 
@@ -506,37 +461,8 @@ export class Group {
     request: { readonly from: Offset; readonly maxBytes: number },
     done: (error: TidelineError | null, result: ReadResult | null) => void,
   ): void {
-    const { from, maxBytes } = request;
-    if (this.failure !== null) {
-      done(this.failure, null);
-      return;
-    }
-    const { logStartOffset } = this;
-    if (from < logStartOffset) {
-      const message = `offset ${from} is below the log start ${logStartOffset}`;
-      done(new TidelineError('offset-out-of-range', message, { details: { logStart: logStartOffset } }), null);
-      return;
-    }
-    const to = this.readableOffset;
-    const recent = from > to ? NO_BYTES : this.recent.read(from, to, maxBytes);
-    if (recent !== null) done(null, this.resultOf(recent, from));
-    else {
-      this.log.read({ from, to, bytesMax: maxBytes }, (error, batches) => {
-        if (error === null) done(null, this.resultOf(batches, from));
-        else {
-          this.repairWhatIsDamaged();
-          done(storageError(error), null);
-        }
-      });
-    }
-  }
-
-  private resultOf(batches: Buffer, from: Offset): ReadResult {
-    let nextOffset = from;
-    forEachBatch(batches, (at) => {
-      nextOffset = asOffset(batchLastOffset(batches, at) + 1);
-    });
-    return { batches, nextOffset, commitOffset: this.readableOffset, logStartOffset: this.logStartOffset };
+    if (this.failure === null) this.reader.read(request, done);
+    else done(this.failure, null);
   }
 
   /** Called with the readable offset whenever it has risen, at most once a turn. Returns a function that ends it. */
@@ -553,64 +479,32 @@ export class Group {
 
   /** First offset whose batch has this log time or a later one; one beyond the readable end when there is none. */
   offsetAtTime(time: LogTime, done: (error: TidelineError | null, offset: Offset) => void): void {
-    if (this.failure !== null) {
-      done(this.failure, NO_OFFSET);
-      return;
-    }
-    this.log.offsetAtTime(time, (error, offset) => {
-      if (error !== null) done(storageError(error), NO_OFFSET);
-      else done(null, asOffset(Math.min(offset, this.readableOffset + 1)));
-    });
+    if (this.failure === null) this.reader.offsetAtTime(time, done);
+    else done(this.failure, NO_OFFSET);
   }
 
   /** Done when the other node leads. Errors: `not-leader`, `not-a-member`, `overloaded` (another transfer is under way), `timeout`. */
-  transferLeadership(to: NodeId, done: (error: TidelineError | null) => void): void {
-    const error = this.failure ?? (this.core.role === 'leader' ? null : this.notLeader());
-    if (error !== null) done(error);
-    else if (to === this.host.nodeId) done(null);
-    else if (!this.configuration.voters.includes(to)) done(new TidelineError('not-a-member', `node ${to} has no vote`));
-    else if (this.transfer !== null) done(overloaded());
-    else {
-      this.transfer = { to, deadline: this.ticks + TRANSFER_TIMEOUTS * this.host.electionTicks, done };
-      this.core.step({ type: 'transfer-leadership', to });
-      this.host.wake(this);
+  transferLeadership(to: NodeId, done: AdministrationCallback): void {
+    if (this.failure !== null) {
+      done(this.failure);
+      return;
     }
+    const { voters } = this.configuration;
+    this.administration.transferLeadership({ to, voters, now: this.ticks }, done);
+    this.host.wake(this);
   }
 
   /**
    * Changes who belongs to the group. Done when the final configuration is committed. Errors: `not-leader`, `membership-change-pending`,
    * `not-ready` (the leader is too new), `learner-lagging`, `bad-request`, `leadership-lost`.
    */
-  proposeConfiguration(
-    target: Pick<Configuration, 'voters' | 'learners'>,
-    done: (error: TidelineError | null) => void,
-  ): void {
-    if (this.failure !== null || this.core.role !== 'leader') {
-      done(this.failure ?? this.notLeader());
+  proposeConfiguration(target: ConfigurationTarget, done: AdministrationCallback): void {
+    if (this.failure !== null) {
+      done(this.failure);
       return;
     }
-    const proposed = this.core.proposeConfiguration(target);
-    if (!proposed.ok) {
-      done(this.changeError(proposed.reason));
-      return;
-    }
-    this.change = { target, done };
+    this.administration.proposeConfiguration(target, done);
     this.host.wake(this);
-  }
-
-  private changeError(reason: 'not-leader' | 'pending' | 'no-commit-in-term' | 'lagging' | 'invalid'): TidelineError {
-    switch (reason) {
-      case 'not-leader':
-        return this.notLeader();
-      case 'pending':
-        return new TidelineError('membership-change-pending', 'another membership change is under way');
-      case 'no-commit-in-term':
-        return new TidelineError('not-ready', 'the leader has not committed anything in its term yet');
-      case 'lagging':
-        return new TidelineError('learner-lagging', 'the learner is too far behind to become a voter');
-      case 'invalid':
-        return new TidelineError('bad-request', 'the members asked for are not valid');
-    }
   }
 
   /* ---- inputs from the node ---- */
@@ -619,11 +513,9 @@ export class Group {
     if (this.failure !== null) return;
     this.ticks++;
     this.core.step({ type: 'tick' });
-    this.repair?.tick();
+    this.repair.tick();
     if (this.orphans.size > 0) this.giveUpOrphans();
-    if (this.transfer !== null && this.ticks >= this.transfer.deadline) {
-      this.endTransfer(new TidelineError('timeout', 'leadership was not taken over in time'));
-    }
+    this.administration.tick(this.ticks);
     if (this.ticks % (COMMIT_SAVE_TIMEOUTS * this.host.electionTicks) === 0) this.queue.saveCommit();
     if (this.core.hasReady()) this.host.wake(this);
   }
@@ -631,12 +523,8 @@ export class Group {
   receive(message: PeerMessage): void {
     if (this.failure !== null) return;
     const { sessions } = this.host.limits;
-    if (message.type === 'repair-request') {
-      this.helpRepair(message);
-      return;
-    }
-    if (message.type === 'repair-response') {
-      this.repair?.receive(message);
+    if (message.type === 'repair-request' || message.type === 'repair-response') {
+      this.repair.receive(message);
       return;
     }
     if (message.type === 'snapshot-request' && stateOfSnapshot(message.snapshot, sessions) === null) return;
@@ -672,15 +560,14 @@ export class Group {
   private stop(failure: TidelineError): void {
     this.failure = failure;
     this.queue.stop();
-    this.repair?.stop();
+    this.repair.stop();
     const unknown = new TidelineError(failure.code, failure.message, { cause: failure.cause, outcome: 'unknown' });
     for (const waiters of [this.leaderWaiters, this.quorumWaiters, this.orphans]) {
       for (const waiter of waiters.takeAll()) this.refuse(unknown, waiter.done);
     }
     this.failBarriers();
-    this.endTransfer(unknown);
-    this.endChange(unknown);
-    this.dropCheckpoint();
+    this.administration.stop(unknown);
+    this.checkpoints.drop();
     this.held = [];
     this.listeners.clear();
     this.roleListeners.clear();
@@ -724,7 +611,7 @@ export class Group {
     if (ready.messagesAfterPersist.length > 0) this.sendWhenDurable(number, ready.messagesAfterPersist);
     if (ready.persist !== null) {
       const { snapshot } = ready;
-      this.unitEnds.push({ number, end: this.core.lastOffset });
+      this.durable.begin(number, this.core.lastOffset);
       queue.add({
         number,
         install:
@@ -733,7 +620,7 @@ export class Group {
             : {
                 offset: snapshot.offset,
                 term: snapshot.term,
-                logTime: this.base.logTime,
+                logTime: this.checkpoints.base.logTime,
                 keepSuffix: ready.keepSuffix,
                 state: snapshot.state,
               },
@@ -776,7 +663,7 @@ export class Group {
       recent.append(entry);
       this.takenIn = entry.lastOffset;
       batches.push(bytes);
-      this.bytesSinceCheckpoint += bytes.length;
+      this.checkpoints.appended(bytes.length);
       this.counters.bytesPersisted += bytes.length;
     }
     this.counters.batchesPersisted += entries.length;
@@ -804,26 +691,19 @@ export class Group {
     this.recent.truncateAfter(offset);
     this.takenIn = offset;
     this.state.truncateAfter(offset, this.termAt(offset));
-    this.cutDurable(offset);
-    if (this.pendingCheckpoint !== null && this.pendingCheckpoint.offset > offset) this.dropCheckpoint();
-  }
-
-  private cutDurable(offset: Offset): void {
-    if (this.durable > offset) this.durable = offset;
-    for (const unit of this.unitEnds) if (unit.end > offset) unit.end = offset;
+    this.durable.cutAfter(offset);
+    this.checkpoints.cutAfter(offset);
   }
 
   private install(snapshot: SnapshotInfo, keepSuffix: boolean): void {
     this.counters.snapshotsInstalled++;
     const state = LogState.decode(decodeCheckpoint(snapshot.state).state, this.host.limits.sessions);
-    this.base = baseOf(state);
-    this.dropCheckpoint();
+    this.checkpoints.replaced(state);
     if (keepSuffix) return;
     this.state = state;
     this.takenIn = snapshot.offset;
     this.recent.clear();
-    this.bytesSinceCheckpoint = 0;
-    this.cutDurable(this.commit);
+    this.durable.cutAfter(this.commit);
   }
 
   /** The term of an offset from the log's base to the end of what has been taken in or proposed. */
@@ -833,7 +713,8 @@ export class Group {
     if (offset > this.takenIn) return this.proposalTerm;
     const entry = recent.at(offset);
     if (entry !== null) return entry.term;
-    if (offset === this.base.offset) return this.base.term;
+    const { base } = this.checkpoints;
+    if (offset === base.offset) return base.term;
     const { termStarts } = log;
     for (let i = termStarts.length - 1; i >= 0; i--) {
       if (termStarts[i].firstOffset <= offset) return termStarts[i].term;
@@ -858,10 +739,7 @@ export class Group {
       sent++;
     }
     if (sent > 0) this.held = this.held.slice(sent);
-    while (this.unitEnds.length > 0 && this.unitEnds[0].number <= number) {
-      const { end } = this.unitEnds.shift()!;
-      if (end > this.durable) this.durable = end;
-    }
+    this.durable.complete(number);
     this.host.wake(this);
   }
 
@@ -896,30 +774,15 @@ export class Group {
 
   private giveUpOrphans(): void {
     for (const waiter of this.orphans.take(({ deadline }) => deadline <= this.ticks)) {
-      this.refuse(
-        new TidelineError('leadership-lost', 'the leader changed while the append was under way'),
-        waiter.done,
-      );
+      this.refuse(leadershipLost('unknown'), waiter.done);
     }
-  }
-
-  private endTransfer(error: TidelineError | null): void {
-    const { transfer } = this;
-    this.transfer = null;
-    transfer?.done(error);
-  }
-
-  private endChange(error: TidelineError | null): void {
-    const { change } = this;
-    this.change = null;
-    change?.done(error);
   }
 
   /* ---- answers ---- */
 
   /** Answers everybody whose answer is known by now. They may call back into the group. */
   private settle(): void {
-    const settled = asOffset(Math.max(this.durable, this.commit));
+    const settled = asOffset(Math.max(this.durable.offset, this.commit));
     for (let w = this.leaderWaiters.takeUpTo(settled); w !== null; w = this.leaderWaiters.takeUpTo(settled))
       this.answer(w);
     const { commit } = this;
@@ -940,8 +803,7 @@ export class Group {
       };
       for (const caller of b.callers) caller(null, point);
     }
-    if (this.change !== null) this.settleChange();
-    if (this.transfer !== null) this.settleTransfer(this.transfer);
+    this.administration.settle(this.state.configuration, commit);
     const readable = this.readableOffset;
     this.recent.release(readable, this.host.limits.recentBytesMax);
     if (readable > this.announced) {
@@ -952,7 +814,7 @@ export class Group {
       this.roleChanged = false;
       for (const listener of this.roleListeners) listener();
     }
-    this.settleCheckpoint();
+    this.checkpoints.settle();
   }
 
   private answer(waiter: AppendWaiter): void {
@@ -964,36 +826,13 @@ export class Group {
   private answerOrphan(waiter: AppendWaiter): void {
     const entry = this.recent.at(waiter.appended.lastOffset);
     if (entry !== null && entry.term === waiter.appended.term) this.answer(waiter);
-    else {
-      const outcome = entry === null ? 'unknown' : 'rejected';
-      const message = 'the leader changed while the append was under way';
-      this.refuse(new TidelineError('leadership-lost', message, { outcome }), waiter.done);
-    }
-  }
-
-  private settleTransfer({ to }: PendingTransfer): void {
-    const { leader } = this.core;
-    if (leader === NO_NODE || leader === this.host.nodeId) return;
-    this.endTransfer(leader === to ? null : new TidelineError('leadership-lost', `node ${leader} leads, not ${to}`));
-  }
-
-  private settleChange(): void {
-    if (this.role !== 'leader') {
-      this.endChange(new TidelineError('leadership-lost', 'the leader changed while the members were being changed'));
-      return;
-    }
-    const { offset, configuration } = this.state.configuration;
-    const { target } = this.change!;
-    if (offset > this.commit || configuration.outgoing.length > 0) return;
-    if (sameMembers(configuration.voters, target.voters) && sameMembers(configuration.learners, target.learners)) {
-      this.endChange(null);
-    }
+    else this.refuse(leadershipLost(entry === null ? 'unknown' : 'rejected'), waiter.done);
   }
 
   /* ---- followers that are behind ---- */
 
   private readForPeer({ peer, from, bytesMax }: LogRead): void {
-    const to = this.durable;
+    const to = this.durable.offset;
     const answer = (batches: Buffer): void => {
       if (this.failure !== null) return;
       this.core.step({ type: 'log-read', peer, from, entries: entriesOfRun(batches, from) });
@@ -1005,184 +844,22 @@ export class Group {
     }
     // What cannot be read cannot be sent; the core asks again with the next heartbeat.
     this.log.read({ from, to, bytesMax }, (error, batches) => {
-      if (error !== null) this.repairWhatIsDamaged();
+      if (error !== null) this.repair.damageMet();
       answer(error === null ? batches : NO_BYTES);
     });
   }
 
   private offerSnapshot(peer: NodeId): void {
     this.counters.snapshotsSent++;
-    this.core.step({ type: 'snapshot-ready', peer, snapshot: this.snapshotOfBase() });
-  }
-
-  private snapshotOfBase(): SnapshotInfo {
-    const { offset, term, configuration, bytes } = this.base;
-    return { offset, term, configuration, state: encodeCheckpoint(this.asKept(bytes), null) };
-  }
-
-  /* ---- damage ---- */
-
-  /** Committed batches for a peer whose log is damaged. One at a time; it asks again. */
-  private helpRepair({ from: peer, term, fromOffset, toOffset }: RepairRequest): void {
-    if (toOffset === NO_OFFSET && this.isLeader && this.core.term <= term) this.makeRoomFor(peer);
-    if (this.helping) return;
-    const commit = this.readableOffset;
-    const answer = (batches: Buffer): void => {
-      this.helping = false;
-      if (this.failure !== null) return;
-      const runs: Buffer[] = [];
-      forEachBatch(batches, (at, length) => runs.push(batches.subarray(at, at + length)));
-      this.host.send(this.id, {
-        type: 'repair-response',
-        from: this.host.nodeId,
-        to: peer,
-        term: this.isEstablishedLeader ? this.core.term : NO_TERM,
-        fromOffset,
-        commit,
-        batches: runs,
-        snapshot: fromOffset < this.logStartOffset ? this.snapshotOfBase() : null,
-      });
-    };
-    if (fromOffset < this.logStartOffset || fromOffset > commit) {
-      answer(NO_BYTES);
-      return;
-    }
-    this.helping = true;
-    const to = toOffset === NO_OFFSET ? commit : asOffset(Math.min(toOffset, commit));
-    const bytesMax = this.host.limits.messageBytesMax;
-    this.log.read({ from: fromOffset, to, bytesMax }, (error, batches) => answer(error === null ? batches : NO_BYTES));
-  }
-
-  /** The peer can trust only a leader of a later term: another voter, not the peer, is asked to take over. */
-  private makeRoomFor(peer: NodeId): void {
-    if (this.transfer !== null || !this.isEstablishedLeader) return;
-    const { voters } = this.configuration;
-    const heir = this.core
-      .status()
-      .peers.filter(({ id, recentlyActive }) => recentlyActive && id !== peer && voters.includes(id))
-      .sort((a, b) => b.match - a.match)[0];
-    if (heir !== undefined) this.transferLeadership(heir.id, ignore);
-  }
-
-  /** A read met damage below the commit offset: it is repaired from the peers while the group goes on. */
-  private repairWhatIsDamaged(): void {
-    const [range] = this.log.damaged;
-    if (this.repair !== null || range === undefined) return;
-    if (range.toOffset === null || range.toOffset > this.commit) return;
-    const { voters, learners } = this.configuration;
-    const peers = [...voters, ...learners].filter((id) => id !== this.host.nodeId);
-    if (peers.length === 0) return;
-    this.repair = new LogRepair(this.log, {
-      nodeId: this.host.nodeId,
-      peers,
-      askEveryTicks: this.host.heartbeatTicks,
-      adopt: (snapshot) => this.adoptBase(snapshot),
-      sessions: this.host.limits.sessions,
-      send: (request) => this.host.send(this.id, request),
-      done: () => {
-        this.repair = null;
-      },
-      failed: (error) => this.fail(error),
-    });
-  }
-
-  /** What is damaged here has been trimmed elsewhere: it is let go here, too, as soon as it is committed here. */
-  private adoptBase(snapshot: RepairSnapshot): void {
-    const { offset, term, state } = snapshot;
-    if (offset > this.readableOffset || offset <= this.base.offset || this.trimming) return;
-    const base = baseOf(stateOfSnapshot(snapshot, this.host.limits.sessions)!);
-    this.trimming = true;
-    this.dropCheckpoint();
-    this.queue.replacePrefix({ offset, term, logTime: base.logTime, keepSuffix: true, state }, () => {
-      this.trimming = false;
-      this.base = base;
-      this.tellTrimmed();
-    });
-  }
-
-  /* ---- checkpoints and trimming ---- */
-
-  /** A state as it is written to disk and sent to others. */
-  private asKept(state: Buffer): Buffer {
-    if (!this.host.mutants.sessionsLeftOut) return state;
-    return LogState.decode(state, this.host.limits.sessions).withoutSessions().encode();
-  }
-
-  /** Of the end of the log; saved once that is committed and durable, dropped when it is cut off before. */
-  private takeCheckpoint(base: LogBase, ended: (saved: boolean) => void): void {
-    const { state } = this;
-    this.bytesSinceCheckpoint = 0;
-    this.pendingCheckpoint = {
-      offset: state.lastOffset,
-      term: state.lastTerm,
-      base,
-      bytes: encodeCheckpoint(this.asKept(state.encode()), this.asKept(base.bytes)),
-      ended,
-    };
-    this.host.wake(this);
-  }
-
-  private dropCheckpoint(): void {
-    const dropped = this.pendingCheckpoint;
-    this.pendingCheckpoint = null;
-    dropped?.ended(false);
-  }
-
-  private settleCheckpoint(): void {
-    if (this.savingCheckpoint) return;
-    if (this.pendingCheckpoint === null && this.bytesSinceCheckpoint >= this.host.limits.checkpointBytes) {
-      this.takeCheckpoint(this.base, ignore);
-    }
-    const checkpoint = this.pendingCheckpoint;
-    if (checkpoint === null || checkpoint.offset > this.readableOffset) return;
-    this.pendingCheckpoint = null;
-    this.savingCheckpoint = true;
-    this.log.saveCheckpoint(checkpoint, (error) => {
-      this.savingCheckpoint = false;
-      if (this.failure !== null) return;
-      if (error !== null) {
-        this.fail(error);
-        return;
-      }
-      this.counters.checkpoints++;
-      checkpoint.ended(true);
-      this.host.wake(this);
-    });
+    this.core.step({ type: 'snapshot-ready', peer, snapshot: this.checkpoints.snapshot() });
   }
 
   /**
    * Lets go of batches below `offset`, by whole segments, as far as they are committed. What followers need in their place is made durable
-   * first. Done when the log has been trimmed or there was nothing to trim; a trim under way ends an earlier one's wait too.
+   * first. Done when the log has been trimmed, or at once when there is nothing to trim or a trim is under way.
    */
   trimBefore(offset: Offset, done: (error: TidelineError | null) => void = ignore): void {
-    const to = asOffset(Math.min(offset - 1, this.readableOffset));
-    const { base } = this;
-    if (this.failure !== null || this.trimming || to <= base.offset) {
-      done(this.failure);
-      return;
-    }
-    this.trimming = true;
-    advanceBase(this.log, base, { to, sessions: this.host.limits.sessions }, (error, advanced) => {
-      if (error !== null || this.failure !== null || this.base !== base) {
-        // Closed, failed, or replaced by a snapshot meanwhile.
-        this.trimming = false;
-        done(this.failure ?? (error === null ? null : storageError(error)));
-        return;
-      }
-      this.dropCheckpoint();
-      this.takeCheckpoint(advanced, (saved) => {
-        this.trimming = false;
-        if (saved) this.trimTo(advanced);
-        done(this.failure);
-      });
-    });
-  }
-
-  private trimTo(base: LogBase): void {
-    const { log } = this;
-    this.base = base;
-    log.trimBefore(asOffset(base.offset + 1));
-    this.tellTrimmed();
+    this.checkpoints.trimBefore(offset, done);
   }
 
   private tellTrimmed(): void {
@@ -1190,14 +867,17 @@ export class Group {
     this.core.step({ type: 'trimmed', baseOffset, baseTerm });
     this.host.wake(this);
   }
+
+  /** Another voter than this one is asked to take over, the one that has most. */
+  private yieldTo(exceptPeer: NodeId): void {
+    if (this.administration.isTransferring) return;
+    const { voters } = this.configuration;
+    const heir = this.core
+      .status()
+      .peers.filter(({ id, recentlyActive }) => recentlyActive && id !== exceptPeer && voters.includes(id))
+      .sort((a, b) => b.match - a.match)[0];
+    if (heir !== undefined) this.transferLeadership(heir.id, ignore);
+  }
 }
 
 const ignore = (): void => {};
-
-const overloaded = (): TidelineError => new TidelineError('overloaded', 'too much is under way; slow down');
-
-const storageError = (error: Error): TidelineError =>
-  error instanceof TidelineError ? error : new TidelineError('internal', error.message, { cause: error });
-
-const sameMembers = (a: readonly NodeId[], b: readonly NodeId[]): boolean =>
-  a.length === b.length && a.every((id) => b.includes(id));

@@ -11,12 +11,13 @@ import {
 } from '#kernel';
 import type { PartitionLog } from '#storage';
 import { decodeCheckpoint } from './checkpoint-v1.js';
+import type { GroupHost, TurnTaker } from './group-host.js';
 import { LogRepair } from './log-repair.js';
 import { LogState } from './log-state.js';
 import type { PeerNetwork } from './peer-network.js';
 import { PeerFrameWriter, decodePeerFrame, type PeerMessage } from './raft-messages-v1.js';
 import { REPLICA_LIMITS, type ReplicaLimits, type ReplicaMutants } from './replica-limits.js';
-import { Group, type GroupHost } from './replica-group.js';
+import { Group } from './replica-group.js';
 
 export const ELECTION_TIMEOUT_MS = 1000;
 export const HEARTBEAT_MS = 100;
@@ -105,7 +106,7 @@ export class ReplicaNode {
   private readonly openedListeners = new Set<(group: Group) => void>();
   private readonly peers = new Map<NodeId, Peer>();
   private readonly host: GroupHost;
-  private awake: Group[] = [];
+  private awake: TurnTaker[] = [];
   private sending: Peer[] = [];
   private flushScheduled = false;
   private cancelTick: (() => void) | null = null;
@@ -288,7 +289,7 @@ export class ReplicaNode {
 
   /* ---- the turn ---- */
 
-  private wake(group: Group): void {
+  private wake(group: TurnTaker): void {
     if (!group.awake) {
       group.awake = true;
       this.awake.push(group);

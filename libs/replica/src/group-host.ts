@@ -1,0 +1,62 @@
+import type { Clock, GroupId, LogTime, NodeId, Offset, Rng, Term } from '#kernel';
+import type { Configuration, PeerStatus, Role } from '#raft';
+import type { PeerMessage } from './raft-messages-v1.js';
+import type { ReplicaLimits, ReplicaMutants } from './replica-limits.js';
+
+/** none: answered as soon as it has a place in the leader's log · leader: durable on the leader · quorum: committed. */
+export type Acks = 'none' | 'leader' | 'quorum';
+
+export interface ReadResult {
+  /** Whole committed batches, control batches included; the first may begin before the offset asked for. Empty at the end of the log. */
+  readonly batches: Buffer;
+  readonly nextOffset: Offset;
+  /** Up to here this node can be read. */
+  readonly commitOffset: Offset;
+  readonly logStartOffset: Offset;
+}
+
+export interface GroupStatus {
+  readonly group: GroupId;
+  readonly role: Role;
+  readonly term: Term;
+  readonly leader: NodeId;
+  readonly commitOffset: Offset;
+  /** Committed and durable on this node: what it serves to readers. */
+  readonly readableOffset: Offset;
+  readonly durableOffset: Offset;
+  readonly lastOffset: Offset;
+  readonly logStartOffset: Offset;
+  readonly logTime: LogTime;
+  readonly configuration: Configuration;
+  readonly peers: readonly PeerStatus[];
+  readonly pendingAppends: number;
+  readonly sessions: number;
+  readonly idempotencyKeys: number;
+  readonly segments: number;
+  readonly bytes: number;
+  readonly damaged: boolean;
+}
+
+/** What carries out its decisions at the end of a turn: a group. */
+export interface TurnTaker {
+  /** On the node's list for the end of this turn. */
+  awake: boolean;
+  process(): void;
+}
+
+/** What a group needs of the node it lives on. */
+export interface GroupHost {
+  readonly nodeId: NodeId;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly limits: ReplicaLimits;
+  readonly mutants: ReplicaMutants;
+  readonly electionTicks: number;
+  readonly heartbeatTicks: number;
+  /** `process()` is wanted at the end of this turn. */
+  wake(group: TurnTaker): void;
+  send(group: GroupId, message: PeerMessage): void;
+  synced(group: GroupId, elapsedMs: number): void;
+  /** The log of the group is unusable: the process must end. */
+  fatal(group: GroupId, error: Error): void;
+}
