@@ -262,6 +262,11 @@ export class SimulatedDisk implements FileSystem {
     this.failNext.read.push(code);
   }
 
+  /** What was to fail next does not. */
+  forgetFailures(): void {
+    for (const codes of Object.values(this.failNext)) codes.length = 0;
+  }
+
   flipBit(path: string, position: number, bit: number): void {
     this.alter(path, position, 1, (bytes) => {
       bytes[0] ^= 1 << bit;

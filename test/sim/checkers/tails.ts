@@ -1,0 +1,53 @@
+import type { TailChunk } from '#command-log';
+import type { Offset } from '#kernel';
+import { batchFirstOffset, batchLastOffset, forEachBatch } from '#wire';
+import type { GroupRecord } from '../observer.js';
+import { chainOf } from '../shadow-log.js';
+import { must } from '../violation.js';
+
+/** 20: a tail shows committed, durable records only · 23: none is lost, repeated or out of order, also after a resume. One per reader. */
+export class TailChecker {
+  batches = 0;
+  private chain = 0;
+  private offset = 0;
+
+  constructor(
+    private readonly record: GroupRecord,
+    private readonly name: string,
+  ) {}
+
+  /** Where to go on. */
+  get next(): Offset {
+    return (this.offset + 1) as Offset;
+  }
+
+  /** Begins behind what has been trimmed. */
+  skipTo(offset: number): void {
+    const chain = this.record.committedChainAt(offset);
+    must(chain !== null, 23, `${this.name} is sent to ${offset}, which is not a committed batch's end`);
+    this.offset = offset;
+    this.chain = chain;
+  }
+
+  chunk(chunk: TailChunk): void {
+    const { record, name } = this;
+    forEachBatch(chunk.batches, (at) => {
+      const first = batchFirstOffset(chunk.batches, at);
+      must(first === this.offset + 1, 23, () => `${name} gets offset ${first} after ${this.offset}`);
+      this.offset = batchLastOffset(chunk.batches, at);
+      this.chain = chainOf(this.chain, chunk.batches.subarray(at));
+      this.batches++;
+    });
+    must(
+      this.offset <= record.commitMax,
+      20,
+      () => `${name} sees offset ${this.offset} of group ${record.id}, durable on a quorum is ${record.commitMax}`,
+    );
+    must(
+      this.chain === record.committedChainAt(this.offset),
+      23,
+      () => `${name} sees another log up to ${this.offset}`,
+    );
+    must(chunk.nextOffset === this.offset + 1, 23, () => `${name} is told to go on at ${chunk.nextOffset}`);
+  }
+}

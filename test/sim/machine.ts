@@ -1,0 +1,389 @@
+import {
+  TidelineError,
+  asGroupId,
+  asNodeId,
+  asOffset,
+  assert,
+  type Clock,
+  type GroupId,
+  type NodeId,
+  type Offset,
+  type Rng,
+  type SeededRng,
+} from '#kernel';
+import { FixedLogNodeDirectory, RoutingCommandLog, type LogNode, type NodeDescription } from '#command-log';
+import { ReplicaNode, groupDirectoryName, type Group, type TopicEntry } from '#replica';
+import { openPartitionLog, type PersistRequest } from '#storage';
+import type { ViewQuery } from '#views';
+import { GatewayServices } from '../../apps/gateway/src/gateway-services.js';
+import { ViewHost } from '../../apps/materializer/src/view-host.js';
+import { LocalLogNode } from '../../apps/raft-log/src/local-log-node.js';
+import { decodePeerFrame } from '../../libs/replica/src/testing/index.js';
+import { DiskDown, SimulatedDisk } from '../../libs/storage/src/testing/index.js';
+import { ObservedLog } from './observed-log.js';
+import type { GroupRecord, Replica } from './observer.js';
+import { RemoteNode } from './remote-node.js';
+import { ShadowLog } from './shadow-log.js';
+import { must } from './violation.js';
+import type { World } from './world.js';
+
+const EPOCH_MS = 1_700_000_000_000;
+const DATA = 'data';
+/** How long a connection takes to notice that the process at its other end is gone. */
+const NOTICE_MS = 300;
+
+/**
+ * One machine: a disk and a clock that outlive the process, and the process while it runs: a log node, a host of views and a gateway as in the
+ * standalone app, in production code from the first line to the last; only the ports differ.
+ */
+export class Machine {
+  readonly disk: SimulatedDisk;
+  /** Added to this machine's wall clock; it may be changed at will. */
+  wallOffsetMs = 0;
+  /** Of its clocks and timers. */
+  readonly rate: number;
+  life = 0;
+  /** Its disk has lost what it must not lose, and it says so: it does not start again. */
+  unusable: string | null = null;
+
+  replicaNode: ReplicaNode | null = null;
+  logNode: LogNode | null = null;
+  log: RoutingCommandLog | null = null;
+  views: ViewHost | null = null;
+  gateway: GatewayServices | null = null;
+  readonly replicas: Replica[] = [];
+  private readonly observed = new Map<GroupId, ObservedLog>();
+  private readonly brokenTails = new Set<() => void>();
+
+  constructor(
+    readonly id: NodeId,
+    private readonly world: World,
+    private readonly rng: SeededRng,
+  ) {
+    const { swarm, queue } = world;
+    this.disk = new SimulatedDisk(
+      { defer: (task) => queue.defer(task), after: (ms, task) => queue.after(ms, id, task) },
+      rng.fork(),
+      { ...swarm.disk },
+    );
+    if (world.mutant.disk !== undefined) this.disk.mutants[world.mutant.disk] = true;
+    this.rate = 1 + swarm.driftMax * (1 - (2 * rng.nextU32()) / 2 ** 32);
+    this.disk.mkdirSync(DATA);
+    for (const group of world.records.keys()) this.disk.mkdirSync(`${DATA}/${groupDirectoryName(group)}`);
+  }
+
+  get isUp(): boolean {
+    return this.replicaNode !== null;
+  }
+
+  group(id: GroupId): Group | undefined {
+    return this.replicaNode?.group(id);
+  }
+
+  /** Starts the process; it may die on the way. */
+  start(): void {
+    assert(!this.isUp, 'a machine that is up is not started');
+    if (this.unusable !== null) return;
+    if (this.disk.isDown) this.disk.restart();
+    try {
+      this.boot();
+      this.world.trace.note(`node ${this.id} starts`);
+    } catch (error) {
+      if (error instanceof DiskDown) {
+        this.world.trace.note(`node ${this.id} dies while it starts`);
+        this.down();
+      } else if (error instanceof TidelineError && error.code === 'storage-damaged') {
+        this.unusable = error.message;
+        this.world.trace.note(`node ${this.id} does not start: ${error.message}`);
+        this.down();
+        this.disk.stop();
+      } else if (
+        (error as NodeJS.ErrnoException).code === 'EIO' ||
+        (error as NodeJS.ErrnoException).code === 'ENOSPC'
+      ) {
+        this.world.trace.note(`node ${this.id} does not start: ${(error as Error).message}`);
+        this.down();
+        this.disk.stop();
+      } else throw error;
+    }
+  }
+
+  private boot(): void {
+    const { world, rng } = this;
+    const { queue, network, swarm, mutant } = world;
+    const life = ++this.life;
+    const isAlive = (): boolean => this.life === life;
+    const scheduler = queue.scheduler(this.id, isAlive, this.rate);
+    const clock: Clock = {
+      wallMs: () => Math.floor(EPOCH_MS + queue.now * this.rate + this.wallOffsetMs),
+      monotonicMs: () => queue.now * this.rate,
+    };
+    this.observed.clear();
+    this.replicas.length = 0;
+    const replicaNode = new ReplicaNode({
+      nodeId: this.id,
+      clock,
+      scheduler,
+      rng: rng.fork(),
+      network: { post: (peer, payload) => this.post(peer, payload) },
+      openLog: (group, directory) => {
+        const log = openPartitionLog({
+          fs: this.disk,
+          directory,
+          group,
+          clock,
+          scheduler,
+          options: {
+            segmentBytes: swarm.segmentBytes,
+            preallocateFirstBytes: 4096,
+            preallocateBytes: 8192,
+            indexIntervalBytes: 2048,
+            tailCacheBytes: 16_384,
+            reserveBytes: 32_768,
+            mutantTruncateOnAnyDamage: mutant.truncateOnAnyDamage ?? false,
+          },
+        });
+        const observed = new ObservedLog(log, this.observerOf(world.record(group)));
+        this.observed.set(group, observed);
+        return observed;
+      },
+      onFatal: (group, error) => {
+        world.trace.note(`node ${this.id} ends: group ${group}: ${error.message}`);
+        queue.defer(() => {
+          if (isAlive()) this.kill();
+        });
+      },
+      electionTimeoutMs: swarm.electionTimeoutMs,
+      limits: {
+        messageBytesMax: swarm.messageBytesMax,
+        recentBytesMax: 16_384,
+        checkpointBytes: swarm.checkpointBytes,
+        pendingAppendsMax: 1000,
+        sessions: {
+          sessionsMax: swarm.sessionsMax,
+          idempotencyKeysMax: 50_000,
+          sessionIdleMsMax: 24 * 3600 * 1000,
+          idempotencyKeyMsMax: 24 * 3600 * 1000,
+        },
+      },
+      mutants: mutant.replica ?? {},
+    });
+    this.replicaNode = replicaNode;
+    replicaNode.onOpened((group) => this.opened(group));
+    for (const group of world.records.keys()) {
+      const opened = replicaNode.openGroup({
+        group,
+        directory: `${DATA}/${groupDirectoryName(group)}`,
+        bootstrapVoters: world.firstVoters,
+      });
+      if (opened === null) {
+        world.trace.note(`node ${this.id}: group ${group} is damaged`);
+        // What is under repair backs no commit.
+        world.record(group).shadow(this.id).durable = asOffset(0);
+      }
+    }
+    replicaNode.start();
+
+    const logNode = new LocalLogNode({
+      node: replicaNode,
+      scheduler,
+      clusterId: () => 'simulated',
+      topics: () => world.topics,
+      nodes: () => world.nodeDescriptions,
+    });
+    const askBarrier = logNode.barrier.bind(logNode);
+    logNode.barrier = (group) => {
+      const check = world.readIndex.asked(group, world.record(group).commitMax);
+      return askBarrier(group).then((answer) => {
+        check(answer);
+        return answer;
+      });
+    };
+    this.logNode = logNode;
+    const others = world.machines
+      .filter((machine) => machine !== this)
+      .map((machine) => {
+        const remote = new RemoteNode(network, this.id, isAlive, machine);
+        remote.watch = (isBroken, then) => machine.whenDown(() => isBroken() && isAlive() && then());
+        return remote;
+      });
+    const log = new RoutingCommandLog({
+      directory: new FixedLogNodeDirectory({ local: logNode, others }),
+      rng: rng.fork(),
+      clock,
+      scheduler,
+      timeoutMs: 4000,
+      attemptTimeoutMs: 1500,
+      pollMs: 1000,
+    });
+    this.log = log;
+    this.views = new ViewHost({ log, clock, scheduler });
+    this.gateway = new GatewayServices({
+      log,
+      views: mutant.localExpiry === true ? readingAtLocalTime(this.views, clock) : this.views,
+      limits: { writeTimeoutMs: 4000, readTimeoutMs: 3000 },
+      time: { clock, scheduler },
+    });
+  }
+
+  /** Calls back some time after the process ended. Returns how to stop that. */
+  whenDown(listener: () => void): () => void {
+    this.brokenTails.add(listener);
+    return () => this.brokenTails.delete(listener);
+  }
+
+  /** The group takes part from now on: what its log holds is compared with what it held. */
+  private opened(group: Group): void {
+    const { world } = this;
+    const record = world.record(group.id);
+    const log = this.observed.get(group.id)!;
+    const before = record.shadow(this.id);
+    const now = new ShadowLog(this.id);
+    now.baseOffset = log.baseOffset;
+    const baseChain = record.committedChainAt(log.baseOffset) ?? before.chainAt(log.baseOffset);
+    must(baseChain !== null, 12, `the log of node ${this.id} begins after ${log.baseOffset}, which is not committed`);
+    now.baseChain = baseChain;
+    if (log.lastOffset > log.baseOffset) {
+      log.scanHeadersSync(asOffset(log.baseOffset + 1), (header) => {
+        const entry = now.append(header, false);
+        world.logMatching.appended(record, now, entry);
+      });
+    }
+    must(now.lastOffset === log.lastOffset, 12, `node ${this.id} has lost batches within its log`);
+    now.durable = now.lastOffset;
+    now.term = log.state.term;
+    now.vote = log.state.vote;
+    now.acked = before.acked;
+    now.highestCommit = group.commitOffset;
+    for (const checker of world.checkers) checker.recovered?.(record, before, now);
+    world.leaders.restarted(this.id, group.id, log.state.term);
+    record.shadows.set(this.id, now);
+    this.replicas.push({ node: this.id, group, record, shadow: now });
+  }
+
+  private observerOf(record: GroupRecord): ConstructorParameters<typeof ObservedLog>[1] {
+    const { world, id } = this;
+    const ends: { end: Offset }[] = [];
+    return {
+      persistBegins: (request: PersistRequest) => {
+        const shadow = record.shadow(id);
+        const group = this.group(record.id) ?? null;
+        for (const checker of world.checkers) checker.persistBegins?.({ record, shadow, group }, request);
+        const { install, truncateAfter, batches } = request;
+        if (install !== undefined) {
+          const chain = record.committedChainAt(install.offset)!;
+          shadow.rebase(install.offset, chain, install.keepSuffix);
+          if (shadow.durable > shadow.lastOffset) shadow.durable = shadow.lastOffset;
+        }
+        if (truncateAfter !== undefined) shadow.truncateAfter(truncateAfter);
+        for (const batch of batches) {
+          const entry = shadow.append(batch, true);
+          record.bytesByChain.set(entry.chain, batch);
+          for (const checker of world.checkers) checker.appended?.(record, shadow, entry);
+        }
+        ends.push({ end: shadow.lastOffset });
+      },
+      persistEnded: (request: PersistRequest) => {
+        const shadow = record.shadow(id);
+        const { end } = ends.shift()!;
+        if (end > shadow.durable) shadow.durable = end;
+        if (request.state !== undefined) {
+          shadow.term = request.state.term;
+          shadow.vote = request.state.vote;
+        }
+        for (const checker of world.checkers) checker.persistEnded?.(record, shadow);
+      },
+      trimmed: (baseOffset) => {
+        const shadow = record.shadow(id);
+        const chain = shadow.chainAt(baseOffset);
+        must(chain !== null, 12, `node ${id} trims to ${baseOffset}, which is not the end of a batch`);
+        shadow.rebase(baseOffset, chain, true);
+      },
+      repaired: () => world.trace.note(`node ${id} has repaired group ${record.id}`),
+    };
+  }
+
+  private post(peer: NodeId, payload: Uint8Array | readonly Uint8Array[]): boolean {
+    const { world, id } = this;
+    const { network, trace } = world;
+    const frame = payload instanceof Uint8Array ? Buffer.from(payload) : Buffer.concat(payload);
+    decodePeerFrame(frame, { from: id, to: peer }, (group, message) => {
+      if (message.type === 'repair-request' || message.type === 'repair-response') return;
+      const record = world.record(group);
+      for (const checker of world.checkers) checker.sent?.(record, message);
+    });
+    const target = world.machine(peer);
+    if (target === undefined) return false;
+    network.frame(id, peer, () => {
+      trace.mix(frame.length ^ (id << 24) ^ (peer << 28));
+      // A copy: nobody shares memory over a wire, and a frame may arrive twice.
+      target.replicaNode?.receive(id, Buffer.from(frame));
+    });
+    return true;
+  }
+
+  /** Power failure: what was not synced survives by chance. */
+  crash(): void {
+    this.down();
+    if (!this.disk.isDown) this.disk.crash();
+  }
+
+  /** The process ends, the machine does not. */
+  kill(): void {
+    this.down();
+    if (!this.disk.isDown) this.disk.stop();
+  }
+
+  /** The disk has gone down by itself, in the middle of something. */
+  followDisk(): void {
+    if (this.isUp && this.disk.isDown) {
+      this.world.trace.note(`node ${this.id} loses power in the middle of a disk operation`);
+      this.down();
+    }
+  }
+
+  private down(): void {
+    this.life++;
+    this.replicaNode = null;
+    this.logNode = null;
+    this.log = null;
+    this.views = null;
+    this.gateway = null;
+    this.replicas.length = 0;
+    const listeners = [...this.brokenTails];
+    this.brokenTails.clear();
+    for (const listener of listeners) this.world.queue.after(NOTICE_MS, 0, listener);
+    // The connections of the others to this process end, and they notice.
+    for (const other of this.world.machines) {
+      if (other === this) continue;
+      this.world.network.frame(this.id, other.id, () => other.replicaNode?.peerLost(this.id));
+    }
+  }
+}
+
+/** Mutant: entries expire by the clock of whoever is asked. */
+const readingAtLocalTime = (views: ViewHost, clock: Clock): ViewQuery => ({
+  get: (request) => views.get({ ...request, at: { offset: request.at.offset, time: clock.wallMs() as never } }),
+  scan: (request) => views.scan(request),
+  results: (request) => views.results(request),
+  watch: (request) => views.watch(request),
+  stats: () => views.stats(),
+});
+
+export const THINGS = { topic: 'things', partition: 0, group: asGroupId(1) };
+export const EVENTS = { topic: 'events', partition: 0, group: asGroupId(2) };
+
+export const topicsOf = (voters: readonly NodeId[]): TopicEntry[] =>
+  [THINGS, EVENTS].map(({ topic, group }) => ({
+    name: topic,
+    partitions: [group],
+    replication: voters.length,
+    retention: { ms: null, bytes: null },
+    view: { kind: topic === THINGS.topic ? 'map' : 'none', archive: false },
+    voters,
+  }));
+
+export const describeNodes = (count: number): NodeDescription[] =>
+  Array.from({ length: count }, (_, i) => ({ id: asNodeId(i + 1), addresses: {}, region: '', alive: true }));
+
+export type { Rng };

@@ -1,0 +1,132 @@
+import { randomBelow, randomChance, type Rng } from '#kernel';
+import type { MutantName } from './mutants.js';
+
+/** What one run does: drawn from the seed, so that each run has its own subset of faults and its own rates. */
+export interface Swarm {
+  readonly nodes: number;
+  /** First voters; the other nodes join by membership changes. */
+  readonly voters: number;
+  readonly safetyMs: number;
+  readonly clients: number;
+  readonly thinkMs: number;
+  readonly valueBytesMax: number;
+
+  readonly network: {
+    readonly lossRate: number;
+    readonly duplicationRate: number;
+    readonly delayMsMin: number;
+    readonly delayMsMax: number;
+    /** Chance that a message takes up to a second: it is overtaken by others. */
+    readonly strayRate: number;
+  };
+  readonly disk: { readonly latencyMsMin: number; readonly latencyMsMax: number; readonly tearBytes: 512 | 4096 };
+  /** Mean time between two faults of the kind in ms; 0: none in this run. */
+  readonly everyMs: { readonly [K in FaultKind]: number };
+
+  readonly driftMax: number;
+  readonly checkpointBytes: number;
+  readonly segmentBytes: number;
+  readonly messageBytesMax: number;
+  readonly sessionsMax: number;
+  readonly electionTimeoutMs: number;
+}
+
+export const FAULT_KINDS = [
+  'crash',
+  'crashAtOperation',
+  'crashAll',
+  'kill',
+  'pause',
+  'partition',
+  'clog',
+  'diskError',
+  'diskStall',
+  'diskFull',
+  'corruption',
+  'clockJump',
+  'membership',
+  'transfer',
+  'trim',
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+const between = (rng: Rng, min: number, max: number): number => min + (rng.nextU32() / 2 ** 32) * (max - min);
+const oneOf = <T>(rng: Rng, values: readonly T[]): T => values[randomBelow(rng, values.length)];
+
+export const drawSwarm = (rng: Rng, mutant: MutantName | null): Swarm => {
+  const nodes = oneOf(rng, [1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
+  const sometimes = (chance: number, min: number, max: number): number =>
+    randomChance(rng, chance) ? between(rng, min, max) : (rng.nextU32(), 0);
+  const everyMs = {
+    crash: sometimes(0.6, 2000, 15_000),
+    crashAtOperation: sometimes(0.5, 2000, 15_000),
+    crashAll: sometimes(0.25, 8000, 25_000),
+    kill: sometimes(0.3, 3000, 15_000),
+    pause: sometimes(0.4, 3000, 15_000),
+    partition: sometimes(0.6, 2000, 12_000),
+    clog: sometimes(0.3, 2000, 10_000),
+    diskError: sometimes(0.25, 5000, 25_000),
+    diskStall: sometimes(0.3, 3000, 15_000),
+    diskFull: sometimes(0.15, 8000, 25_000),
+    corruption: sometimes(0.25, 5000, 25_000),
+    clockJump: sometimes(0.4, 2000, 15_000),
+    membership: sometimes(0.35, 2000, 12_000),
+    transfer: sometimes(0.35, 2000, 12_000),
+    trim: sometimes(0.5, 1000, 8000),
+  };
+  const slow = randomChance(rng, 0.3);
+  const swarm: Swarm = {
+    nodes,
+    voters: randomChance(rng, 0.7) ? nodes : 1 + randomBelow(rng, nodes),
+    safetyMs: between(rng, 15_000, 40_000),
+    clients: 2 + randomBelow(rng, 4),
+    thinkMs: between(rng, 20, 300),
+    valueBytesMax: oneOf(rng, [16, 64, 400, 3000]),
+    network: {
+      lossRate: randomChance(rng, 0.5) ? 0 : between(rng, 0, randomChance(rng, 0.2) ? 0.3 : 0.05),
+      duplicationRate: randomChance(rng, 0.5) ? 0 : between(rng, 0, 0.1),
+      delayMsMin: 0.1,
+      delayMsMax: slow ? between(rng, 5, 60) : between(rng, 0.2, 3),
+      strayRate: randomChance(rng, 0.5) ? 0 : between(rng, 0, 0.02),
+    },
+    disk: {
+      latencyMsMin: 0.05,
+      latencyMsMax: randomChance(rng, 0.3) ? between(rng, 2, 30) : between(rng, 0.1, 1),
+      tearBytes: randomChance(rng, 0.5) ? 512 : 4096,
+    },
+    everyMs,
+    driftMax: randomChance(rng, 0.5) ? 0 : between(rng, 0, 0.05),
+    checkpointBytes: oneOf(rng, [4096, 16_384, 65_536]),
+    segmentBytes: oneOf(rng, [8192, 16_384, 65_536]),
+    messageBytesMax: oneOf(rng, [2048, 16_384, 1024 * 1024]),
+    sessionsMax: oneOf(rng, [4, 64, 10_000]),
+    electionTimeoutMs: oneOf(rng, [500, 1000]),
+  };
+  return mutant === null ? swarm : forMutant(swarm, mutant, rng);
+};
+
+/** A defect that only a certain fault brings to light gets that fault. */
+const forMutant = (swarm: Swarm, mutant: MutantName, rng: Rng): Swarm => {
+  const nodes = swarm.nodes < 3 ? 3 : swarm.nodes;
+  const base = { ...swarm, nodes, voters: nodes };
+  const more = (...kinds: readonly FaultKind[]): Swarm => {
+    const everyMs = { ...base.everyMs };
+    for (const kind of kinds) if (everyMs[kind] === 0) everyMs[kind] = between(rng, 2000, 6000);
+    return { ...base, everyMs };
+  };
+  switch (mutant) {
+    case 'truncate-on-any-checksum-error':
+      return more('corruption', 'crash');
+    case 'retry-after-failed-sync':
+      return more('diskError', 'crash');
+    case 'no-directory-sync':
+    case 'ack-before-sync':
+      return more('crash');
+    case 'sessions-left-out-of-snapshots':
+      return more('trim', 'crash', 'partition');
+    case 'expiry-on-local-clock':
+      return more('clockJump');
+    default:
+      return more('partition', 'crash');
+  }
+};
