@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { ClientTCP } from '@nestjs/microservices';
-import { firstValueFrom, take, toArray } from 'rxjs';
+import { firstValueFrom, take, toArray, lastValueFrom, tap } from 'rxjs';
 import { TidelineJsonClient } from '#net/nest';
 import { startTestGateway, type TestGateway } from '../support/test-gateway.js';
 
@@ -136,11 +136,27 @@ describe('a stream', () => {
   test('watches', async () => {
     await send('set', { key: 'w.1', value: 'one' });
     await send('get', { key: 'w.1' });
-    const events = firstValueFrom(ours.send({ cmd: 'watch' }, { prefix: 'w.' }).pipe(take(3), toArray()));
+    const got: { event: string; entry?: { key: string } }[] = [];
+    let live: () => void = () => undefined;
+    const isLive = new Promise<void>((resolve) => (live = resolve));
+    const changes = lastValueFrom(
+      ours.send<{ event: string; entry?: { key: string } }>({ cmd: 'watch' }, { prefix: 'w.' }).pipe(
+        tap((event) => {
+          got.push(event);
+          if (event.event === 'live') live();
+        }),
+        take(4),
+      ),
+    );
+    await isLive;
     await send('set', { key: 'w.2', value: 'two' });
     await send('set', { key: 'w.3', value: 'three' });
-    const got = (await events) as { event: string; entry?: { key: string } }[];
-    expect(got[0]).toMatchObject({ event: 'put', entry: { key: 'w.1', value: 'one' } });
-    expect(got.some((event) => event.event === 'live')).toBe(true);
+    await changes;
+    expect(got.map(({ event, entry }) => `${event} ${entry?.key ?? ''}`.trim())).toEqual([
+      'put w.1',
+      'live',
+      'put w.2',
+      'put w.3',
+    ]);
   });
 });
