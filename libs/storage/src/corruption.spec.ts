@@ -355,6 +355,26 @@ describe('damage at rest', () => {
       expect(log.damaged).toEqual([{ fromOffset: offset, toOffset: offset + 1 }]);
     });
 
+    test('damage in a sealed segment above the watermark is noted by whoever comes across it', () => {
+      const offset = bases[1] + 3;
+      const position = disk.durableBytes(segment(bases[1]))!.indexOf(many[offset - 21]);
+      // Killed before the watermark, which is saved late, has caught up.
+      kill();
+      disk.flipBit(segment(bases[1]), position + 20, 1);
+      open();
+      log.scanHeadersSync(asOffset(1), () => undefined);
+      expect(log.damaged).toEqual([{ fromOffset: offset, toOffset: offset + 1 }]);
+    });
+
+    test('a read of a batch whose header claims offsets beyond the end is answered', () => {
+      const offset = bases[1] + 3;
+      const position = disk.durableBytes(segment(bases[1]))!.indexOf(many[offset - 21]);
+      // Bit 40 of the first offset.
+      disk.flipBit(segment(bases[1]), position + 16 + 5, 0);
+      expect(readable(offset)).toBe(false);
+      expect(log.damaged).toEqual([{ fromOffset: offset, toOffset: offset + 1 }]);
+    });
+
     test('a lost file is a gap, filled by a segment of its own, in steps if need be', () => {
       close();
       disk.lose(segment(bases[2]));

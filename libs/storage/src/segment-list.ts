@@ -95,8 +95,8 @@ export class SegmentList {
   examine(segment: Segment, durable: Offset): SegmentScan {
     const { fs, group, indexIntervalBytes } = this.place;
     const index = new OffsetIndex(indexIntervalBytes);
-    // What is being written at the moment is nobody's to judge.
-    const end = asOffset(Math.min(segment.lastOffset, durable));
+    // What is being written at the moment is nobody's to judge. A sealed segment is written, whatever the watermark, which is saved late, says.
+    const end = segment.sealed ? segment.lastOffset : asOffset(Math.min(segment.lastOffset, durable));
     const file = fs.openSync(segment.path, { readOnly: true });
     try {
       const scan = scanSegment(file, {

@@ -54,7 +54,7 @@ export const readSegment = (
         chain = frameCrc(bytes, at);
         if (last >= from) {
           const begins = batchFirstOffset(bytes, batchAt);
-          if (begins > to || (first >= 0 && out - first + length > bytesMax)) break;
+          if (first >= 0 && (begins > to || out - first + length > bytesMax)) break;
           const wrong =
             begins > next || (first < 0 && begins > from) ? 'an offset is missing' : batchProblem(bytes, at, length);
           if (wrong)
