@@ -128,6 +128,10 @@ export class World {
     if (machine !== undefined) {
       if (machine.disk.isDown) machine.followDisk();
       for (const replica of machine.replicas) this.touched(replica);
+    } else if (owner === 0) {
+      // The hand of an operator, or of fate.
+      this.followDisks();
+      this.lookAtAll();
     }
     rethrowViolation();
     return true;

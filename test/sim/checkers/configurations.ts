@@ -1,7 +1,7 @@
 import { batchIsControl } from '#wire';
 import { decodeConfiguration } from '../configuration-of.js';
-import type { Checker, GroupRecord } from '../observer.js';
-import type { ShadowEntry } from '../shadow-log.js';
+import type { Checker, GroupRecord, Replica } from '../observer.js';
+import type { ShadowEntry, ShadowLog } from '../shadow-log.js';
 import { must } from '../violation.js';
 
 /** 15: one configuration change at a time, and the first of a leader only after it has committed in its term. */
@@ -9,20 +9,20 @@ export class ConfigurationsChecker implements Checker {
   changes = 0;
   private readonly seen = new Set<number>();
   /** The second half of a change begins in the event that commits the first: it is looked at when the commit is known. */
-  private waiting: (() => void)[] = [];
+  private waiting: { readonly shadow: ShadowLog; readonly check: () => void }[] = [];
 
   appended: Checker['appended'] = (record, shadow, entry) => {
     if (entry.bytes !== null && batchIsControl(entry.bytes)) {
       const log = shadow.entries.slice();
-      this.waiting.push(() => this.check(record, log, entry));
+      this.waiting.push({ shadow, check: () => this.check(record, log, entry) });
     }
   };
 
-  touched(): void {
+  touched({ shadow }: Replica): void {
     if (this.waiting.length === 0) return;
-    const { waiting } = this;
-    this.waiting = [];
-    for (const check of waiting) check();
+    const due = this.waiting.filter((one) => one.shadow === shadow);
+    this.waiting = this.waiting.filter((one) => one.shadow !== shadow);
+    for (const { check } of due) check();
   }
 
   private check(record: GroupRecord, log: readonly ShadowEntry[], entry: ShadowEntry): void {
