@@ -9,7 +9,17 @@ import {
   decodeOp,
   type Op,
 } from '#wire';
-import { CommandTable, type CommandEffect, type CommandRecord, type DataType } from './data-type.js';
+import { ArchiveQueue, copyOfEntry, sizeOfEntry } from './archive-queue.js';
+import {
+  COMPUTED_VALUE_BYTES_MAX,
+  CommandTable,
+  RESULT_LENGTH_MAX,
+  unknownCommand,
+  wrongArity,
+  type CommandEffect,
+  type CommandRecord,
+  type DataType,
+} from './data-type.js';
 import { OrderedKeys } from './ordered-keys.js';
 import { SnapshotReader, SnapshotWriter } from './snapshot-v1.js';
 import type { Slot } from './slot.js';
@@ -21,6 +31,10 @@ export interface MapViewOptions {
   /** Results of commands that are kept; older ones are `result-evicted`. */
   readonly resultsMax?: number;
   readonly dataTypes?: readonly DataType[];
+  /** A data type threw: the command has the result `internal` and no effect, here as on every host. For reporting; must not throw. */
+  readonly onDefect?: (error: unknown, command: { readonly name: string; readonly offset: Offset }) => void;
+  /** Expired entries leave by `due` and `removeExpired`, and none is lost that was overwritten after it had expired. */
+  readonly archive?: boolean;
 }
 
 export type ViewChange =
@@ -67,9 +81,14 @@ const CONTENT_TYPE = Buffer.from('content-type');
 export class MapView {
   private readonly state: ViewState;
   private readonly commands: CommandTable;
+  private readonly onDefect: MapViewOptions['onDefect'];
   private readonly cursor = new RecordCursor();
   private readonly draft = new EntryDraft();
   private listeners: readonly Listener[] = [];
+  /** Null: expired entries need not go to an archive. */
+  private readonly archiveQueue: ArchiveQueue | null;
+  /** Somebody wants to know which entries go: listeners, or the archive queue. */
+  private watched: boolean;
   private listenerError: unknown = undefined;
   /** Null until somebody scans. */
   private order: OrderedKeys | null = null;
@@ -81,7 +100,10 @@ export class MapView {
   /** Empty, or what a MapViewRestorer has read. */
   constructor(options: MapViewOptions = {}, state: ViewState = new ViewState(options.resultsMax)) {
     this.state = state;
+    this.archiveQueue = options.archive === true ? new ArchiveQueue() : null;
+    this.watched = this.archiveQueue !== null;
     this.commands = new CommandTable(options.dataTypes ?? []);
+    this.onDefect = options.onDefect;
     for (const type of options.dataTypes ?? []) this.state.dataTypes.numberOf(type.name);
   }
 
@@ -105,12 +127,22 @@ export class MapView {
   get bytes(): number {
     let sum = 0;
     for (const slot of this.state.slots) if (slot) sum += slot.bytes;
-    return sum + (this.order?.bytes ?? 0);
+    return sum + (this.order?.bytes ?? 0) + this.archiveQueueBytes;
+  }
+
+  /** Taken by expired entries that were overwritten or deleted and still have to be archived. Whoever feeds the view bounds it. */
+  get archiveQueueBytes(): number {
+    return this.archiveQueue?.bytes ?? 0;
   }
 
   /** Records and ops that did not parse, and so had no effect. */
   get malformedCount(): number {
     return this.state.malformedCount;
+  }
+
+  /** Commands whose data type threw, since the process started. */
+  get defectCount(): number {
+    return this.state.defectCount;
   }
 
   /** 16 hex digits; equal at equal offsets on all hosts. Covers what was put and not overwritten or deleted while alive (see Slot). */
@@ -217,11 +249,7 @@ export class MapView {
     }
     const found = this.commands.find(op.name);
     if (!found) {
-      state.results.add(
-        offset,
-        offset,
-        refused('unknown-command', `no command ${JSON.stringify(op.name.slice(0, 64))}`),
-      );
+      state.results.add(offset, offset, refused('unknown-command', unknownCommand(op.name)));
       return;
     }
     const { type, command } = found;
@@ -238,30 +266,26 @@ export class MapView {
     const stored = bucket < 0 ? null : slot.load(bucket);
     const live = stored !== null && stored.expiresAt > logTime;
     const liveOffset = live ? asOffset(stored.offset) : asOffset(0);
-    const dataType = type.name === '' ? -1 : state.dataTypes.numberOf(type.name);
+    const entries = type.entries ?? (type.name === '' ? 'any' : 'own');
+    const dataType = entries === 'own' ? state.dataTypes.numberOf(type.name) : -1;
+    let contentType = live && entries === 'plain' ? stored.contentType : -1;
 
     let effect: CommandEffect;
     if (op.args.length < command.arity.min || op.args.length > command.arity.max) {
-      effect = {
-        effect: 'refuse',
-        code: 'bad-request',
-        message: `${op.name} does not take ${op.args.length} arguments`,
-      };
-    } else if (live && dataType >= 0 && stored.dataType !== dataType) {
-      effect = { effect: 'refuse', code: 'wrong-type', message: `the entry is not a ${type.name}` };
+      effect = { effect: 'refuse', code: 'bad-request', message: wrongArity(op.name, command, op.args.length) };
+    } else if (live && entries !== 'any' && stored.dataType !== dataType) {
+      const held = stored.dataType < 0 ? 'plain' : `a ${state.dataTypes.names[stored.dataType]}`;
+      effect = { effect: 'refuse', code: 'wrong-type', message: `${op.name} is not for this entry, which is ${held}` };
     } else {
       try {
         const problem = command.validate(op.args, record);
         if (problem !== null) effect = { effect: 'refuse', code: 'bad-request', message: problem };
-        else effect = command.apply(live ? state.entryOf(stored) : null, op.args, record);
-        assert(effect.effect !== 'put' || Buffer.isBuffer(effect.value), 'a command put something else than a buffer');
+        else effect = checkEffect(command.apply(live ? state.entryOf(stored) : null, op.args, record));
       } catch (error) {
-        // A defect of the type; the same on every host, since commands are pure.
-        effect = {
-          effect: 'refuse',
-          code: 'internal',
-          message: error instanceof Error ? error.message : String(error),
-        };
+        // A defect of the type, the same on every host since commands are pure; but the words of an engine's error may not be.
+        effect = { effect: 'refuse', code: 'internal', message: `the data type failed on ${op.name}` };
+        state.defectCount++;
+        this.onDefect?.(error, { name: op.name, offset });
       }
     }
 
@@ -275,7 +299,11 @@ export class MapView {
       draft.expiresAt = expiresAt ?? -1;
       draft.dataType = dataType;
       draft.computed = effect.value !== record.value;
-      this.putEntry(slot, bucket, hash, cursor);
+      if (type.contentType) {
+        const name = Buffer.from(type.contentType);
+        contentType = state.contentTypes.intern(name, 0, name.length);
+      }
+      this.putEntry(slot, bucket, hash, cursor, contentType);
       entryOffset = offset;
     } else if (effect.effect === 'delete') {
       if (bucket >= 0) this.removeEntry(slot, bucket, offset);
@@ -291,22 +319,28 @@ export class MapView {
   }
 
   /** Value, expiry and data type of the draft are set. */
-  private putEntry(slot: Slot, bucket: number, hash: number, cursor: RecordCursor): void {
+  private putEntry(slot: Slot, bucket: number, hash: number, cursor: RecordCursor, contentType = -1): void {
     const { draft } = this;
     draft.hash = hash;
     draft.bytes = cursor.bytes;
     draft.keyStart = cursor.keyStart;
     draft.keyEnd = cursor.keyEnd;
     draft.offset = cursor.offset;
-    draft.contentType = draft.typeStart = draft.typeEnd = -1;
+    draft.contentType = contentType;
+    draft.typeStart = draft.typeEnd = -1;
     if (cursor.headerCount > 0) this.readContentType(cursor);
-    if (this.listeners.length > 0 && bucket >= 0) {
-      const old = slot.load(bucket);
-      if (old.expiresAt <= draft.logTime) this.tellGone('expire', old.key, asOffset(old.offset));
-    }
+    if (this.watched && bucket >= 0) this.leaveExpired(slot, bucket);
     slot.put(bucket, draft);
     if (bucket < 0 && this.order) this.keepOrdered(cursor);
     if (this.listeners.length > 0) this.tellPut();
+  }
+
+  /** Of an entry about to be overwritten: one that has expired goes the way of those that did. */
+  private leaveExpired(slot: Slot, bucket: number): void {
+    const old = slot.load(bucket);
+    if (old.expiresAt > this.draft.logTime) return;
+    this.archiveQueue?.push(this.state.entryOf(old));
+    if (this.listeners.length > 0) this.tellGone('expire', old.key, asOffset(old.offset));
   }
 
   private keepOrdered(cursor: RecordCursor): void {
@@ -320,6 +354,7 @@ export class MapView {
     const old = slot.load(bucket);
     const alive = old.expiresAt > this.draft.logTime;
     this.order?.remove(old.chunk, old.keyStart, old.keyEnd);
+    if (!alive) this.archiveQueue?.push(this.state.entryOf(old));
     if (this.listeners.length > 0) {
       if (alive) this.tellGone('delete', old.key, offset);
       else this.tellGone('expire', old.key, asOffset(old.offset));
@@ -455,32 +490,90 @@ export class MapView {
 
   /** Removes up to `max` entries that are due, earliest first. Nothing beyond the view's own log time is due. Returns how many went. */
   expire(request: { readonly until: LogTime; readonly max: number }): number {
+    assert(this.archiveQueue === null, 'an entry would go before its archive has it');
     const until = Math.min(request.until, this.logTime);
-    const { slots, earliestExpiries } = this.state;
     let removed = 0;
     while (removed < request.max) {
-      let first = 0;
-      for (let n = 1; n < earliestExpiries.length; n++) if (earliestExpiries[n] < earliestExpiries[first]) first = n;
-      if (earliestExpiries[first] > until) break;
-      if (this.removeNextDue(slots[first]!, until)) removed++;
+      const slot = this.nextDueSlot(until);
+      if (slot === null) break;
+      const bucket = nextDue(slot, until);
+      if (bucket < 0) continue;
+      this.removeDue(slot, bucket);
+      removed++;
     }
     return removed;
   }
 
-  /** Drops heap items of the slot that are not true any more, up to and with the first that is. */
-  private removeNextDue(slot: Slot, until: number): boolean {
-    const { expiries } = slot;
-    while (expiries.earliest <= until) {
-      const bucket = slot.findExpired(expiries.earliestHash, expiries.earliest);
-      expiries.pop();
+  /**
+   * Expired entries that the archive is to have: first those that were overwritten since, then those in the index, earliest first; of one
+   * key in the order in which they were written. They stay, invisible, until `removeExpired` is called with them. Copies; at most `max`, and
+   * about `bytesMax` or one.
+   */
+  due(request: { readonly until: LogTime; readonly max: number; readonly bytesMax: number }): Entry[] {
+    assert(this.archiveQueue !== null, 'a view without an archive');
+    const queue = this.archiveQueue;
+    const until = Math.min(request.until, this.logTime);
+    const due: Entry[] = [];
+    let bytes = 0;
+    const add = (entry: Entry): void => {
+      due.push(entry);
+      bytes += sizeOfEntry(entry);
+    };
+    const full = (): boolean => due.length >= request.max || (due.length > 0 && bytes >= request.bytesMax);
+    for (let place = 0; place < queue.length && !full(); place++) add(queue.at(place));
+    const inIndex: { slot: Slot; hash: number; expiresAt: number }[] = [];
+    const offsets = new Set<number>();
+    while (!full()) {
+      const slot = this.nextDueSlot(until);
+      if (slot === null) break;
+      const bucket = nextDue(slot, until, offsets);
       if (bucket < 0) continue;
-      const due = slot.load(bucket);
-      this.order?.remove(due.chunk, due.keyStart, due.keyEnd);
-      if (this.listeners.length > 0) this.tellGone('expire', due.key, asOffset(due.offset));
-      slot.remove(bucket, false);
-      return true;
+      const stored = slot.load(bucket);
+      add(copyOfEntry(this.state.entryOf(stored)));
+      offsets.add(stored.offset);
+      inIndex.push({ slot, hash: hashKey(stored.chunk, stored.keyStart, stored.keyEnd), expiresAt: stored.expiresAt });
     }
-    return false;
+    // They are due until they are removed.
+    for (const { slot, hash, expiresAt } of inIndex) slot.expiries.push(expiresAt, hash);
+    return due;
+  }
+
+  /** The archive has these, which `due` gave. Returns how many entries left memory. */
+  removeExpired(archived: readonly Entry[]): number {
+    assert(this.archiveQueue !== null, 'a view without an archive');
+    const queue = this.archiveQueue;
+    let removed = 0;
+    for (const entry of archived) {
+      if (queue.length > 0 && queue.at(0) === entry) {
+        queue.shift();
+        removed++;
+        continue;
+      }
+      const { key } = entry;
+      const hash = hashKey(key);
+      const slot = this.state.slot(slotOf(hash));
+      const bucket = slot.find(hash, key, 0, key.length);
+      // Overwritten or deleted meanwhile: then it waits in the queue, and is archived a second time, which changes nothing.
+      if (bucket < 0 || slot.load(bucket).offset !== entry.offset) continue;
+      this.removeDue(slot, bucket);
+      removed++;
+    }
+    return removed;
+  }
+
+  /** The slot in which the next entry may be due; null: none is. */
+  private nextDueSlot(until: number): Slot | null {
+    const { slots, earliestExpiries } = this.state;
+    let first = 0;
+    for (let n = 1; n < earliestExpiries.length; n++) if (earliestExpiries[n] < earliestExpiries[first]) first = n;
+    return earliestExpiries[first] > until ? null : slots[first];
+  }
+
+  private removeDue(slot: Slot, bucket: number): void {
+    const due = slot.load(bucket);
+    this.order?.remove(due.chunk, due.keyStart, due.keyEnd);
+    if (this.listeners.length > 0) this.tellGone('expire', due.key, asOffset(due.offset));
+    slot.remove(bucket, false);
   }
 
   /* ---- changes ---- */
@@ -489,9 +582,13 @@ export class MapView {
   onChange(listener: ViewChangeListener, prefix: Uint8Array = NO_PREFIX): () => void {
     const item: Listener = { listener, prefix: Buffer.from(prefix) };
     this.listeners = [...this.listeners, item];
-    return () => {
-      this.listeners = this.listeners.filter((other) => other !== item);
-    };
+    this.watched = true;
+    return () => this.drop(item);
+  }
+
+  private drop(item: Listener): void {
+    this.listeners = this.listeners.filter((other) => other !== item);
+    this.watched = this.archiveQueue !== null || this.listeners.length > 0;
   }
 
   private tellPut(): void {
@@ -509,7 +606,7 @@ export class MapView {
       try {
         item.listener(change);
       } catch (error) {
-        this.listeners = this.listeners.filter((other) => other !== item);
+        this.drop(item);
         this.listenerError ??= error;
       }
     }
@@ -590,12 +687,40 @@ export class MapViewRestorer {
 
 const NO_PREFIX = Buffer.alloc(0);
 
+/** Takes items off the slot's heap that are due, up to and with the first that is true. Bucket of its entry; −1: none was. */
+const nextDue = (slot: Slot, until: number, besides?: ReadonlySet<number>): number => {
+  const { expiries } = slot;
+  while (expiries.earliest <= until) {
+    const bucket = slot.findExpired(expiries.earliestHash, expiries.earliest, besides);
+    expiries.pop();
+    if (bucket >= 0) return bucket;
+  }
+  return -1;
+};
+
 const hex32 = (value: number): string => (value >>> 0).toString(16).padStart(8, '0');
 
 const startsWith = (key: Uint8Array, prefix: Uint8Array): boolean => {
   if (key.length < prefix.length) return false;
   for (let i = 0; i < prefix.length; i++) if (key[i] !== prefix[i]) return false;
   return true;
+};
+
+/** What a data type gave back, if the view can work with it; what is too large is refused. @throws AssertionError */
+const checkEffect = (effect: CommandEffect): CommandEffect => {
+  const { effect: kind } = effect;
+  assert(kind === 'put' || kind === 'delete' || kind === 'none' || kind === 'refuse', 'a command has no such effect');
+  if (kind === 'refuse') return effect;
+  assert(kind !== 'put' || Buffer.isBuffer(effect.value), 'a command put something else than a buffer');
+  assert(effect.result === undefined || typeof effect.result === 'string', 'a result is JSON text');
+  if (kind === 'put' && effect.value.length > COMPUTED_VALUE_BYTES_MAX) {
+    const message = `the entry would have ${effect.value.length} bytes, the limit is ${COMPUTED_VALUE_BYTES_MAX}`;
+    return { effect: 'refuse', code: 'record-too-large', message };
+  }
+  if (effect.result !== undefined && effect.result.length > RESULT_LENGTH_MAX) {
+    return { effect: 'refuse', code: 'record-too-large', message: 'the result is too long; ask for less' };
+  }
+  return effect;
 };
 
 const refused = (code: string, message: string, entryOffset: Offset = asOffset(0)): ApplyResult => ({

@@ -38,6 +38,7 @@ const SHRINK_BELOW = 8;
 const BUCKETS_MAX = 2 ** 24;
 
 const NO_CHUNK = Buffer.alloc(0);
+const NO_OFFSETS: ReadonlySet<number> = new Set();
 
 export class Slot {
   count = 0;
@@ -161,12 +162,14 @@ export class Slot {
     if (this.count * SHRINK_BELOW < this.buckets && this.buckets > BUCKETS_MIN) this.resize(this.buckets / 2);
   }
 
-  /** Bucket of an entry with this hash that expires at or before `until`, −1 if there is none. */
-  findExpired(hash: number, until: number): number {
+  /** Bucket of an entry with this hash that expires at or before `until`, −1 if there is none; not one written at `besides`. */
+  findExpired(hash: number, until: number, besides: ReadonlySet<number> = NO_OFFSETS): number {
     const { index } = this;
     const mask = this.buckets - 1;
     for (let bucket = (hash >>> 8) & mask; index[2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
-      if (index[2 * bucket] === hash && this.load(bucket).expiresAt <= until) return bucket;
+      if (index[2 * bucket] !== hash) continue;
+      const { expiresAt, offset } = this.load(bucket);
+      if (expiresAt <= until && !besides.has(offset)) return bucket;
     }
     return -1;
   }

@@ -1,0 +1,152 @@
+import { describe, expect, test } from '@jest/globals';
+import { SeededRng, hashKey, randomBelow, randomChance } from '#kernel';
+import type { RecordInput } from '#wire';
+import { MapView } from './map-view.js';
+import { BatchSource } from './testing/batch-source.js';
+import type { Entry } from './view-query.js';
+
+const put = (key: string, value: string, ttlMs?: number): RecordInput => ({
+  key: Buffer.from(key),
+  value: Buffer.from(value),
+  ttlMs,
+});
+const remove = (key: string): RecordInput => ({ key: Buffer.from(key), value: null });
+const all = (view: MapView, max = 1000, bytesMax = 1e9): Entry[] => view.due({ until: view.logTime, max, bytesMax });
+const shown = (entries: readonly Entry[]): string[] =>
+  entries.map(({ key, value }) => `${String(key)}=${String(value)}`);
+
+const start = (): { source: BatchSource; view: MapView; apply(at: number, ...records: RecordInput[]): void } => {
+  const source = new BatchSource(1000);
+  const view = new MapView({ archive: true });
+  return {
+    source,
+    view,
+    apply: (at, ...records) => {
+      source.logTime = at;
+      view.applyBatches(records.length === 0 ? source.beacon() : source.records(records));
+    },
+  };
+};
+
+describe('a view with an archive', () => {
+  test('lists what is due, earliest first, and keeps it unseen until it is archived', () => {
+    const { view, apply } = start();
+    apply(1000, put('c', '3', 30), put('a', '1', 10), put('b', '2', 20), put('d', '4'));
+    expect(all(view)).toEqual([]);
+    apply(1025);
+    expect(shown(all(view))).toEqual(['a=1', 'b=2']);
+    expect(shown(all(view))).toEqual(['a=1', 'b=2']);
+    expect(view.entries).toBe(4);
+    expect(view.get(Buffer.from('a'), view.logTime)).toBeNull();
+    const gone: string[] = [];
+    view.onChange((change) => gone.push(`${change.type} ${change.type === 'put' ? '' : String(change.key)}`));
+    expect(view.removeExpired(all(view, 1))).toBe(1);
+    expect(view.removeExpired(all(view))).toBe(1);
+    expect(gone).toEqual(['expire a', 'expire b']);
+    expect(view.entries).toBe(2);
+    expect(view.nextExpiry()).toBe(1030);
+    expect(() => view.expire({ until: view.logTime, max: 1 })).toThrow(/archive/);
+  });
+
+  test('lists an entry that was overwritten or deleted after it had expired, before what is due of the same key', () => {
+    const { view, apply } = start();
+    apply(1000, put('a', '1', 10), put('b', '1', 10), put('alive', '1', 500));
+    apply(1010, put('a', '2', 10), remove('b'), put('alive', '2'));
+    expect(view.archiveQueueBytes).toBeGreaterThan(0);
+    apply(1020);
+    expect(shown(all(view))).toEqual(['a=1', 'b=1', 'a=2']);
+    expect(view.removeExpired(all(view))).toBe(3);
+    expect(all(view)).toEqual([]);
+    expect(view.archiveQueueBytes).toBe(0);
+    expect(String(view.get(Buffer.from('alive'), view.logTime)?.value)).toBe('2');
+  });
+
+  test('does not let go of what was written while the archive was being written', () => {
+    const { view, apply } = start();
+    apply(1000, put('a', '1', 10), put('b', '1', 10));
+    apply(1010);
+    const archiving = all(view);
+    apply(1011, put('a', '2', 10), remove('b'));
+    expect(view.removeExpired(archiving)).toBe(0);
+    expect(String(view.get(Buffer.from('a'), view.logTime)?.value)).toBe('2');
+    apply(1030);
+    expect(shown(all(view))).toEqual(['a=1', 'b=1', 'a=2']);
+  });
+
+  test('gives pages of bounded size, at least one entry', () => {
+    const { view, apply } = start();
+    apply(1000, put('a', 'x'.repeat(5000), 1), put('b', 'x', 2), put('c', 'x', 3));
+    apply(1010);
+    expect(all(view, 1000, 1000).map(({ key }) => String(key))).toEqual(['a']);
+    expect(all(view, 2)).toHaveLength(2);
+  });
+
+  test('lists two keys of the same hash that expire at the same time', () => {
+    const names = new Map<number, string>();
+    let twins: string[] = [];
+    for (let n = 0; twins.length === 0; n++) {
+      const name = `k${n}`;
+      const hash = hashKey(Buffer.from(name));
+      const twin = names.get(hash);
+      if (twin !== undefined) twins = [twin, name];
+      names.set(hash, name);
+    }
+    const { view, apply } = start();
+    apply(1000, ...twins.map((name) => put(name, '1', 10)));
+    apply(1010);
+    expect(
+      all(view)
+        .map(({ key }) => String(key))
+        .toSorted(),
+    ).toEqual(twins.toSorted());
+    expect(view.removeExpired(all(view))).toBe(2);
+    expect(view.entries).toBe(0);
+  });
+
+  test('archives every entry that expired, once at least and in order per key, however slow and faulty the archive is', () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const rng = new SeededRng(seed);
+      const { view, source, apply } = start();
+      const alive = new Map<string, { offset: number; expiresAt: number }>();
+      const expired = new Set<string>();
+      const archived = new Map<string, Set<number>>();
+      let archiving: Entry[] | null = null;
+      const overtake = (key: string, at: number): void => {
+        const old = alive.get(key);
+        if (old && old.expiresAt <= at) expired.add(`${key} ${old.offset}`);
+        alive.delete(key);
+      };
+      const settle = (written: boolean): void => {
+        for (const { key, offset } of written ? archiving! : []) {
+          const offsets = archived.get(String(key)) ?? new Set();
+          // New to the archive: later than all it has of the key.
+          if (!offsets.has(offset)) expect(offset).toBeGreaterThan(Math.max(0, ...offsets));
+          archived.set(String(key), offsets.add(offset));
+        }
+        if (written) view.removeExpired(archiving!);
+        archiving = null;
+      };
+      for (let step = 0; step < 400; step++) {
+        const at = source.logTime + randomBelow(rng, 5);
+        const key = `k${randomBelow(rng, 12)}`;
+        const offset = source.nextOffset;
+        const ttl = randomChance(rng, 0.8) ? randomBelow(rng, 20) : undefined;
+        overtake(key, at);
+        if (randomChance(rng, 0.2)) apply(at, remove(key));
+        else {
+          apply(at, put(key, 'v', ttl));
+          alive.set(key, { offset, expiresAt: ttl === undefined ? Infinity : at + ttl });
+        }
+        if (archiving) settle(randomChance(rng, 0.5));
+        else if (randomChance(rng, 0.3)) archiving = all(view, 1 + randomBelow(rng, 6));
+        if (randomChance(rng, 0.05)) view.reclaim(1e6);
+      }
+      if (archiving) settle(false);
+      apply(source.logTime + 1000);
+      for (const key of alive.keys()) overtake(key, source.logTime);
+      while ((archiving = all(view, 5)).length > 0) settle(true);
+      const names = [...archived].flatMap(([key, offsets]) => [...offsets].map((offset) => `${key} ${offset}`));
+      expect(names.toSorted()).toEqual([...expired].toSorted());
+    }
+  });
+});
