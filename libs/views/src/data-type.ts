@@ -1,21 +1,32 @@
-import type { ErrorCode, LogTime, Offset } from '#kernel';
+import { RECORD_BYTES_MAX, TidelineError, type ErrorCode, type LogTime, type Offset } from '#kernel';
 import { conditions } from './conditions.js';
 
 /**
  * A data type: commands that records carry as their op. Everything in it is a pure function of its arguments, or replicas differ: no
  * clock, no randomness, no state of its own, no iteration order that is not defined. State is bytes: what `put` returned the last time.
+ * docs/data-types.md shows how to write one.
  */
 export interface DataType {
-  /** Kept with the entries its commands make, and so part of the snapshot format. '' for commands that act on plain entries of any type. */
+  /** Kept with the entries its commands make, and so part of the snapshot format: it never changes. '' as for entries `any`. */
   readonly name: string;
+  /**
+   * Which entries its commands work on; others are `wrong-type`.
+   *
+   *     own (default)   those its own commands made; they carry its name
+   *     plain           those that a PUT makes, of no type, and so what a GET gives are the bytes a command left
+   *     any             all; what is put is a plain entry
+   */
+  readonly entries?: 'own' | 'plain' | 'any';
+  /** Of the entries its commands put, unless the record gives one. Null or left out: a plain entry keeps the one it has. */
+  readonly contentType?: string | null;
   readonly commands: Readonly<Record<string, Command>>;
 }
 
 export interface Command {
   /** Number of arguments, inclusive. */
   readonly arity: { readonly min: number; readonly max: number };
-  /** What is wrong with the arguments, whatever the state; null: nothing. */
-  validate(args: readonly Buffer[], record: CommandRecord): string | null;
+  /** What is wrong with the arguments, whatever the state; null: nothing. Asked before the record is appended, and when it is applied. */
+  validate(args: readonly Buffer[], record: CommandInput): string | null;
   /** `state` is null when there is no live entry. Must not change what it is given, and must not throw (`internal` is the result if it does). */
   apply(state: CommandState | null, args: readonly Buffer[], record: CommandRecord): CommandEffect;
 }
@@ -28,10 +39,14 @@ export interface CommandState {
   readonly expiresAt: LogTime | null;
 }
 
-/** The record the command came with; the context of its application. */
-export interface CommandRecord {
+/** What is known of a record before it is in the log. */
+export interface CommandInput {
   readonly key: Buffer;
   readonly value: Buffer | null;
+}
+
+/** The record the command came with; the context of its application. */
+export interface CommandRecord extends CommandInput {
   readonly offset: Offset;
   readonly logTime: LogTime;
   /** From the record's TTL; null: none given. */
@@ -39,11 +54,16 @@ export interface CommandRecord {
 }
 
 export type CommandEffect =
-  /** The entry gets this value; the record's content type; the record's expiry unless another is given. `result` is JSON text. */
+  /** The entry gets this value; the record's expiry unless another is given. `result` is JSON text. */
   | { readonly effect: 'put'; readonly value: Buffer; readonly expiresAt?: LogTime | null; readonly result?: string }
   | { readonly effect: 'delete'; readonly result?: string }
   | { readonly effect: 'none'; readonly result?: string }
   | { readonly effect: 'refuse'; readonly code: ErrorCode; readonly message: string };
+
+/** What a command may make of an entry; more is `record-too-large`. */
+export const COMPUTED_VALUE_BYTES_MAX = RECORD_BYTES_MAX;
+/** JSON text of a result, in UTF-16 units. Longer is refused: results are kept in memory and in snapshots. */
+export const RESULT_LENGTH_MAX = 8 * 1024 * 1024;
 
 export interface FoundCommand {
   readonly type: DataType;
@@ -66,4 +86,32 @@ export class CommandTable {
   find(name: string): FoundCommand | undefined {
     return this.commands.get(name);
   }
+
+  /**
+   * What is wrong with a command whatever the entry is, so that it can be refused before it is appended. Null: nothing, or a defect of the
+   * type, which is the view's to report. Codes: `unknown-command` · `bad-request`.
+   */
+  check(name: string, args: readonly Buffer[], record: CommandInput): TidelineError | null {
+    const found = this.commands.get(name);
+    if (!found) return new TidelineError('unknown-command', unknownCommand(name));
+    const { command } = found;
+    if (args.length < command.arity.min || args.length > command.arity.max)
+      return new TidelineError('bad-request', wrongArity(name, command, args.length));
+    try {
+      const problem = command.validate(args, record);
+      return problem === null ? null : new TidelineError('bad-request', problem);
+    } catch {
+      return null;
+    }
+  }
 }
+
+export const unknownCommand = (name: string): string => `no command ${JSON.stringify(name.slice(0, 64))}`;
+
+export const wrongArity = (name: string, { arity: { min, max } }: Command, given: number): string => {
+  const allowed = min === max ? String(min) : max >= ARGS_UNLIMITED ? `at least ${min}` : `${min} to ${max}`;
+  return `${name} takes ${allowed} argument${allowed === '1' || allowed === 'at least 1' ? '' : 's'}, not ${given}`;
+};
+
+/** For commands of as many arguments as a record holds. */
+export const ARGS_UNLIMITED = 2 ** 20;

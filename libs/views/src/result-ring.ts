@@ -2,9 +2,18 @@ import { TidelineError, asOffset, type Offset } from '#kernel';
 import type { ApplyResult } from './view-query.js';
 
 export const RESULTS_MAX = 65_536;
+/** UTF-16 units of all results' values together; the last result stays, whatever it has. */
+export const RESULTS_LENGTH_MAX = 32 * 1024 * 1024;
 const CAPACITY_MIN = 64;
 
 const OK = { ok: true, code: '', message: '', value: '' } as const;
+
+/** In the place of one that was evicted, so that its text goes. */
+const EVICTED: KeptResult = {
+  firstOffset: asOffset(0),
+  lastOffset: asOffset(0),
+  result: { ...OK, entryOffset: asOffset(0) },
+};
 
 /** A result and the offsets it is about; more than one for the unreadable rest of a batch. */
 export interface KeptResult {
@@ -23,6 +32,7 @@ export class ResultRing {
   private ring: KeptResult[] = [];
   private start = 0;
   private size = 0;
+  private textLength = 0;
 
   constructor(private readonly resultsMax: number) {}
 
@@ -32,13 +42,19 @@ export class ResultRing {
 
   /** Offsets rise from call to call. */
   add(firstOffset: Offset, lastOffset: Offset, result: ApplyResult): void {
-    if (this.size === this.resultsMax) {
-      this.evictedThrough = this.ring[this.start].lastOffset;
-      this.start = (this.start + 1) % this.ring.length;
-      this.size--;
-    }
+    this.textLength += result.value.length;
+    while (this.size === this.resultsMax || (this.size > 0 && this.textLength > RESULTS_LENGTH_MAX)) this.evict();
     if (this.size === this.ring.length) this.grow();
     this.ring[(this.start + this.size++) % this.ring.length] = { firstOffset, lastOffset, result };
+  }
+
+  private evict(): void {
+    const oldest = this.ring[this.start];
+    this.evictedThrough = oldest.lastOffset;
+    this.textLength -= oldest.result.value.length;
+    this.ring[this.start] = EVICTED;
+    this.start = (this.start + 1) % this.ring.length;
+    this.size--;
   }
 
   private grow(): void {

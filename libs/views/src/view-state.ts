@@ -12,6 +12,8 @@ export class ViewState {
   offset: Offset = asOffset(0);
   logTime: LogTime = asLogTime(0);
   malformedCount = 0;
+  /** Not in snapshots. */
+  defectCount = 0;
   readonly contentTypes = new NameTable();
   readonly dataTypes = new NameTable();
   readonly results: ResultRing;

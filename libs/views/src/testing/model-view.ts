@@ -74,7 +74,7 @@ export class ModelView {
       return failure('unknown-command', `no command ${JSON.stringify(name)}`, none);
     const entry = this.get(key, this.logTime);
     const at = entry?.offset ?? none;
-    if (args.length !== 1) return failure('bad-request', `${name} does not take ${args.length} arguments`, at);
+    if (args.length !== 1) return failure('bad-request', `${name} takes 1 argument, not ${args.length}`, at);
     if (name === PUT_IF && record.value === null) return failure('bad-request', 'there is no value to put', at);
     let condition: EntryCondition;
     try {
