@@ -38,6 +38,8 @@ interface SessionState {
  */
 export class Client {
   completed = 0;
+  /** Answers that were not errors. */
+  served = 0;
   private written = 0;
   private stopped = false;
   private session: SessionState | null = null;
@@ -98,6 +100,7 @@ export class Client {
       if (ended) return;
       ended = true;
       cancel();
+      if ('value' in answer) this.served++;
       done(answer);
     };
     const cancel = queue.after(PATIENCE_MS, this.owner, () =>

@@ -1,6 +1,7 @@
 import {
   TidelineError,
   asGroupId,
+  asLogTime,
   asNodeId,
   asOffset,
   assert,
@@ -8,13 +9,13 @@ import {
   type GroupId,
   type NodeId,
   type Offset,
-  type Rng,
   type SeededRng,
 } from '#kernel';
 import { FixedLogNodeDirectory, RoutingCommandLog, type LogNode, type NodeDescription } from '#command-log';
 import { ReplicaNode, groupDirectoryName, type Group, type TopicEntry } from '#replica';
 import { openPartitionLog, type PersistRequest } from '#storage';
 import type { ViewQuery } from '#views';
+import { batchFirstOffset } from '#wire';
 import { GatewayServices } from '../../apps/gateway/src/gateway-services.js';
 import { ViewHost } from '../../apps/materializer/src/view-host.js';
 import { LocalLogNode } from '../../apps/raft-log/src/local-log-node.js';
@@ -243,10 +244,17 @@ export class Machine {
     const baseChain = record.committedChainAt(log.baseOffset) ?? before.chainAt(log.baseOffset);
     must(baseChain !== null, 12, `the log of node ${this.id} begins after ${log.baseOffset}, which is not committed`);
     now.baseChain = baseChain;
-    if (log.lastOffset > log.baseOffset) {
-      log.scanHeadersSync(asOffset(log.baseOffset + 1), (header) => {
-        const entry = now.append(header, false);
-        world.logMatching.appended(record, now, entry);
+    // The node itself reads its log from the newest checkpoint on; reading more would find damage for it.
+    const [checkpoint] = log.checkpoints;
+    const known = checkpoint !== undefined && before.chainAt(checkpoint.offset) !== null ? checkpoint.offset : 0;
+    for (const entry of before.entries) {
+      if (entry.firstOffset > log.baseOffset && entry.lastOffset <= known) now.entries.push(entry);
+    }
+    if (log.lastOffset > now.lastOffset) {
+      const from = asOffset(now.lastOffset + 1);
+      log.scanHeadersSync(from, (header) => {
+        if (batchFirstOffset(header) < from) return;
+        world.logMatching.appended(record, now, now.append(header, false));
       });
     }
     must(now.lastOffset === log.lastOffset, 12, `node ${this.id} has lost batches within its log`);
@@ -362,13 +370,11 @@ export class Machine {
 }
 
 /** Mutant: entries expire by the clock of whoever is asked. */
-const readingAtLocalTime = (views: ViewHost, clock: Clock): ViewQuery => ({
-  get: (request) => views.get({ ...request, at: { offset: request.at.offset, time: clock.wallMs() as never } }),
-  scan: (request) => views.scan(request),
-  results: (request) => views.results(request),
-  watch: (request) => views.watch(request),
-  stats: () => views.stats(),
-});
+const readingAtLocalTime = (views: ViewHost, clock: Clock): ViewQuery => {
+  const get: ViewQuery['get'] = (request) =>
+    views.get({ ...request, at: { offset: request.at.offset, time: asLogTime(clock.wallMs()) } });
+  return Object.assign(Object.create(views) as ViewHost, { get });
+};
 
 export const THINGS = { topic: 'things', partition: 0, group: asGroupId(1) };
 export const EVENTS = { topic: 'events', partition: 0, group: asGroupId(2) };
@@ -385,5 +391,3 @@ export const topicsOf = (voters: readonly NodeId[]): TopicEntry[] =>
 
 export const describeNodes = (count: number): NodeDescription[] =>
   Array.from({ length: count }, (_, i) => ({ id: asNodeId(i + 1), addresses: {}, region: '', alive: true }));
-
-export type { Rng };

@@ -1,6 +1,6 @@
 import { SeededRng } from '#kernel';
 import { Client, ExpiringKeys } from './client.js';
-import { EVENTS, THINGS, type Machine } from './machine.js';
+import { EVENTS, THINGS } from './machine.js';
 import { MUTANTS, type Mutant, type MutantName } from './mutants.js';
 import { Nemesis } from './nemesis.js';
 import { drawSwarm, type FaultKind, type Swarm } from './swarm.js';
@@ -98,8 +98,12 @@ export const runSeed = (
 const converge = (world: World, clients: readonly Client[]): void => {
   const usable = world.machines.filter((machine) => machine.unusable === null);
   const groups = [THINGS.group, EVENTS.group];
-  const served = clients.map((client) => client.completed);
-  const ok = world.runUntil(() => clients.every((client, i) => client.completed > served[i] + 1), LIVENESS_MS);
+  // A gateway on a node that is no member reads from members it has heard of once: see docs/correctness.md, limits.
+  const { swarm } = world;
+  const everybodyHosts = swarm.voters === swarm.nodes && swarm.everyMs.membership === 0;
+  const count = (client: Client): number => (everybodyHosts ? client.served : client.completed);
+  const before = clients.map(count);
+  const ok = world.runUntil(() => clients.every((client, i) => count(client) > before[i] + 1), LIVENESS_MS);
   must(ok, 27, () => `not every client is served ${LIVENESS_MS} ms after the last fault\n${describe(world)}`);
   for (const client of clients) client.stop();
   world.run(6000);
@@ -112,7 +116,9 @@ const converge = (world: World, clients: readonly Client[]): void => {
       if (leader.readableOffset !== end || outgoing.length > 0) return false;
       const members = [...voters, ...learners];
       return usable.every((machine) => !members.includes(machine.id) || machine.group(id)?.readableOffset === end);
-    }) && hosts(world).every((machine) => viewOffset(world, machine.id) === world.record(THINGS.group).commitMax);
+    }) &&
+    (!everybodyHosts ||
+      usable.every((machine) => viewOffset(world, machine.id) === world.record(THINGS.group).commitMax));
   must(world.runUntil(converged, LIVENESS_MS), 27, () => `no convergence within ${LIVENESS_MS} ms\n${describe(world)}`);
   for (const machine of usable) {
     void machine.views
@@ -133,13 +139,6 @@ const converge = (world: World, clients: readonly Client[]): void => {
     world.queue.settle();
   }
   world.run(1);
-};
-
-/** A node that was removed from the group keeps a log that nobody continues, and reads it: its view stays behind. */
-const hosts = (world: World): Machine[] => {
-  const configuration = world.leader(THINGS.group)?.group(THINGS.group)?.configuration;
-  const members = configuration === undefined ? [] : [...configuration.voters, ...configuration.learners];
-  return world.machines.filter((machine) => machine.unusable === null && members.includes(machine.id));
 };
 
 const viewOffset = (world: World, node: number): number =>

@@ -69,7 +69,7 @@ export class World {
         for (const checker of this.checkers) checker.committed?.(record, entry);
       }),
       new VotesChecker(),
-      new AcknowledgementsChecker(),
+      new AcknowledgementsChecker((group, node) => this.machine(node)?.group(group)?.term ?? 0),
       this.snapshots,
       this.configurations,
       this.views,
