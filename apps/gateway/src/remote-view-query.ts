@@ -1,6 +1,16 @@
 import { TidelineError, isTidelineError, toTidelineError, type Clock, type Rng, type Scheduler } from '#kernel';
 import { ReconnectingPeer, type Hello, type Transport } from '#net';
-import type { ApplyResult, Entry, Position, ScanPage, ViewQuery, ViewStats, WatchEvent } from '#views';
+import type {
+  ApplyResult,
+  ArchivePage,
+  ArchiveRequest,
+  Entry,
+  Position,
+  ScanPage,
+  ViewQuery,
+  ViewStats,
+  WatchEvent,
+} from '#views';
 import { viewServiceV1, type RequestCall } from '#wire';
 import { Observable } from 'rxjs';
 
@@ -17,6 +27,8 @@ export interface RemoteViewQueryOptions {
 /** Longer than the wait that was asked for: the host should be the one to say that it did not get there in time. */
 const ANSWER_SLACK_MS = 500;
 const STATS_TIMEOUT_MS = 2_000;
+/** The catalog may be a database elsewhere. */
+const ARCHIVE_TIMEOUT_MS = 10_000;
 const RETRY_PAUSE_MS = 50;
 const WATCH_CREDIT_BYTES = 4 * 1024 * 1024;
 
@@ -65,6 +77,10 @@ export class RemoteViewQuery implements ViewQuery {
 
   stats(): Promise<readonly ViewStats[]> {
     return this.ask(viewServiceV1.stats, undefined, STATS_TIMEOUT_MS);
+  }
+
+  archive(request: ArchiveRequest): Promise<ArchivePage> {
+    return this.ask(viewServiceV1.archive, request, ARCHIVE_TIMEOUT_MS);
   }
 
   /** From one host; when that goes it ends with `connection-lost` and is to be begun anew: entries and positions are that host's. */

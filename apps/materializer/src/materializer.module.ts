@@ -7,7 +7,7 @@ import {
   type ModuleMetadata,
   type OnModuleInit,
 } from '@nestjs/common';
-import { CATALOG, CatalogModule, type Catalog } from '#catalog';
+import { ARCHIVE, CATALOG, CatalogModule, type Archive, type Catalog } from '#catalog';
 import type { CommandLog } from '#command-log';
 import { systemClock, systemScheduler } from '#kernel';
 import { tcpTransport, type Hello, type Listener } from '#net';
@@ -53,6 +53,10 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
       await this.catalog.ping();
       return { ok: true, detail: this.catalog.url };
     });
+    this.health.register('archive', () => {
+      const error = host.archiveError;
+      return error === null ? { ok: true } : { ok: false, detail: error.message };
+    });
     this.reportMetrics();
     const hello: Hello = { nodeId: 0, clusterId: '', service: 'view', software: 'tideline', addresses: {} };
     this.listener = await tcpTransport.listen(
@@ -86,6 +90,8 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
       metrics.collect('tideline_view_bytes', (gauge) => each((labels, { bytes }) => gauge.set(labels, bytes))),
     );
     const expired = metrics.counter('tideline_view_expired_total');
+    const archiveFailures = metrics.counter('tideline_view_archive_failures_total');
+    host.onArchiveFailed((view, partition) => archiveFailures.inc({ view, partition: String(partition) }));
     host.onExpired((view, partition, count) => expired.inc({ view, partition: String(partition) }, count));
   }
 
@@ -111,8 +117,9 @@ export class MaterializerModule {
         { provide: COMMAND_LOG, ...parts.commandLog } as never,
         {
           provide: ViewHost,
-          inject: [COMMAND_LOG],
-          useFactory: (log: CommandLog) => new ViewHost({ log, clock: systemClock, scheduler: systemScheduler }),
+          inject: [COMMAND_LOG, ARCHIVE],
+          useFactory: (log: CommandLog, archive: Archive) =>
+            new ViewHost({ log, archive, clock: systemClock, scheduler: systemScheduler }),
         },
         ViewService,
       ],

@@ -25,6 +25,7 @@ export class PartitionFeed {
   private readonly chunks: TailChunk[] = [];
   private at = 0;
   private scheduled = false;
+  private held = false;
   private closed = false;
   private cancelRestart: (() => void) | null = null;
   private knownCommit = 0;
@@ -40,6 +41,8 @@ export class PartitionFeed {
       readonly scheduler: Scheduler;
       /** After each slice applied. */
       readonly applied: () => void;
+      /** The view can take no more for now; `resume` when it can again. */
+      readonly full?: () => boolean;
     },
   ) {
     this.start();
@@ -75,9 +78,20 @@ export class PartitionFeed {
     });
   }
 
+  /** Goes on after the view was full. */
+  resume(): void {
+    if (!this.held) return;
+    this.held = false;
+    if (!this.scheduled) this.work();
+  }
+
   private readonly work = (): void => {
     this.scheduled = false;
-    if (this.closed) return;
+    if (this.closed || this.held) return;
+    if (this.options.full?.() === true) {
+      this.held = true;
+      return;
+    }
     let budget = SLICE_BYTES;
     while (this.chunks.length > 0 && budget > 0) {
       const chunk = this.chunks[0];

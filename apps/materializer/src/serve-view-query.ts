@@ -48,6 +48,8 @@ const answer = (query: ViewQuery, method: number, payload: Buffer, responder: Re
       return reply(query.results(viewServiceV1.results.decodeRequest(payload)), viewServiceV1.results.encodeResponse);
     case viewServiceV1.stats.method:
       return reply(query.stats(), viewServiceV1.stats.encodeResponse);
+    case viewServiceV1.archive.method:
+      return reply(query.archive(viewServiceV1.archive.decodeRequest(payload)), viewServiceV1.archive.encodeResponse);
     default:
       responder.fail(new TidelineError('not-found', `no method ${method} at the materializer service`));
   }

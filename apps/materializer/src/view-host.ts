@@ -1,8 +1,20 @@
-import { SLOTS, TidelineError, asLogTime, type Clock, type Offset, type Scheduler } from '#kernel';
+import type { Archive } from '#catalog';
+import {
+  SLOTS,
+  TidelineError,
+  asLogTime,
+  asPartitionId,
+  assert,
+  type Clock,
+  type Offset,
+  type Scheduler,
+} from '#kernel';
 import type { ClusterDescription, CommandLog, TopicDescription } from '#command-log';
 import {
   MapView,
   type ApplyResult,
+  type ArchivePage,
+  type ArchiveRequest,
   type Entry,
   type Position,
   type ReadPoint,
@@ -12,6 +24,7 @@ import {
   type WatchEvent,
 } from '#views';
 import { Observable, type Subscription } from 'rxjs';
+import { ArchiveWriter } from './archive-writer.js';
 import { PartitionFeed } from './partition-feed.js';
 import { PositionWaiters } from './position-waiters.js';
 
@@ -29,6 +42,8 @@ interface HostedPartition {
   readonly view: MapView;
   readonly feed: PartitionFeed;
   readonly waiters: PositionWaiters;
+  /** Null: what expires is simply removed. */
+  readonly archiver: ArchiveWriter | null;
   /** A question for the log's time is under way; see `housekeeping`. */
   askingTime: boolean;
 }
@@ -49,6 +64,7 @@ export class ViewHost implements ViewQuery {
   private cancelHousekeeping: (() => void) | null = null;
   private closed = false;
   private expired: (view: string, partition: number, count: number) => void = () => undefined;
+  private archiveFailed: (view: string, partition: number, error: TidelineError) => void = () => undefined;
 
   constructor(
     private readonly options: {
@@ -57,6 +73,8 @@ export class ViewHost implements ViewQuery {
       readonly scheduler: Scheduler;
       /** Results of commands kept per partition. */
       readonly resultsMax?: number;
+      /** Receives what expires in views that have an archive; must be there when one has. */
+      readonly archive?: Archive;
     },
   ) {
     this.subscription = options.log.changes.subscribe((cluster) => this.follow(cluster));
@@ -77,20 +95,37 @@ export class ViewHost implements ViewQuery {
   }
 
   private open(topic: TopicDescription): HostedView {
-    const { log, clock, scheduler, resultsMax } = this.options;
+    const { log, clock, scheduler, resultsMax, archive } = this.options;
+    const archived = topic.view.archive;
+    assert(!archived || archive !== undefined, 'a view has an archive, its host has none');
     const partitions = topic.partitions.map(({ partition }) => {
-      const view = new MapView(resultsMax === undefined ? {} : { resultsMax });
+      const view = new MapView({ archive: archived, ...(resultsMax !== undefined && { resultsMax }) });
       const waiters = new PositionWaiters(clock, scheduler);
       const target = { topic: topic.name, partition };
-      const feed = new PartitionFeed({
+      const archiver = !archived
+        ? null
+        : new ArchiveWriter({
+            archive: archive!,
+            view: topic.name,
+            partition: asPartitionId(partition),
+            state: view,
+            scheduler,
+            removed: (count) => {
+              this.expired(topic.name, partition, count);
+              if (!archiver!.full) feed.resume();
+            },
+            failed: (error) => this.archiveFailed(topic.name, partition, error),
+          });
+      const feed: PartitionFeed = new PartitionFeed({
         log,
         target,
         view,
         clock,
         scheduler,
         applied: () => waiters.reached(view.offset),
+        full: () => archiver?.full === true,
       });
-      return { partition, view, feed, waiters, askingTime: false };
+      return { partition, view, feed, waiters, archiver, askingTime: false };
     });
     return { name: topic.name, topic: topic.name, partitions };
   }
@@ -213,6 +248,42 @@ export class ViewHost implements ViewQuery {
     return Promise.resolve([...this.views.values()].map(statsOf));
   }
 
+  async archive(request: ArchiveRequest): Promise<ArchivePage> {
+    this.hosted(request.view, 0);
+    const { archive } = this.options;
+    if (archive === undefined) return { entries: [], cursor: null };
+    const { view, key, from, to, limit, cursor } = request;
+    const page = await archive.query({
+      view,
+      limit,
+      ...(key !== null && { key }),
+      ...(from !== null && { from }),
+      ...(to !== null && { to }),
+      ...(cursor !== null && { cursor }),
+    });
+    return {
+      entries: page.entries.map((entry) => ({
+        key: Buffer.from(entry.key),
+        value: Buffer.from(entry.value),
+        contentType: entry.contentType ?? null,
+        offset: entry.offset,
+        logTime: entry.logTime,
+        expiresAt: entry.expiresAt,
+        partition: entry.partition,
+        archivedAt: entry.archivedAt,
+      })),
+      cursor: page.cursor ?? null,
+    };
+  }
+
+  /** Why the archive did not take what expired, the last time it was tried; null when it did, everywhere. */
+  get archiveError(): TidelineError | null {
+    for (const { partitions } of this.views.values()) {
+      for (const { archiver } of partitions) if (archiver?.lastError) return archiver.lastError;
+    }
+    return null;
+  }
+
   /** Largest number of committed records a view is behind by; null before the first description. */
   get lagRecords(): number | null {
     if (this.views.size === 0) return null;
@@ -255,6 +326,11 @@ export class ViewHost implements ViewQuery {
     this.expired = listener;
   }
 
+  /** A write to the archive failed; the entries stay, unseen, and it is tried again. */
+  onArchiveFailed(listener: (view: string, partition: number, error: TidelineError) => void): void {
+    this.archiveFailed = listener;
+  }
+
   /** Removes what has expired and gives memory back, a little at a time. */
   private readonly housekeeping = (): void => {
     if (this.closed) return;
@@ -262,9 +338,13 @@ export class ViewHost implements ViewQuery {
     for (const { name, topic, partitions } of this.views.values()) {
       for (const hosted of partitions) {
         const { view } = hosted;
-        const removed = view.expire({ until: view.logTime, max: EXPIRE_SLICE });
-        if (removed > 0) this.expired(name, hosted.partition, removed);
-        if (removed === EXPIRE_SLICE) busy = true;
+        if (hosted.archiver) {
+          hosted.archiver.work();
+        } else {
+          const removed = view.expire({ until: view.logTime, max: EXPIRE_SLICE });
+          if (removed > 0) this.expired(name, hosted.partition, removed);
+          if (removed === EXPIRE_SLICE) busy = true;
+        }
         view.reclaim(RECLAIM_SLICE_BYTES);
         this.askForTime(topic, hosted);
       }
@@ -302,8 +382,9 @@ export class ViewHost implements ViewQuery {
 const positionOf = (view: MapView): Position => ({ offset: view.offset, logTime: view.logTime });
 
 const closeView = (view: HostedView): void => {
-  for (const { feed, waiters } of view.partitions) {
+  for (const { feed, waiters, archiver } of view.partitions) {
     feed.close();
+    archiver?.close();
     waiters.failAll(new TidelineError('not-ready', 'the view is being closed'));
   }
 };

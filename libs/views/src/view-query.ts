@@ -76,6 +76,34 @@ export type WatchEvent =
   /** Current entries have been sent; from here on changes. */
   | { readonly type: 'live'; readonly partition: number; readonly offset: Offset };
 
+/** An entry that expired, as the archive keeps it. */
+export interface ArchivedEntry extends Entry {
+  readonly partition: number;
+  /** Milliseconds since the Unix epoch, by the clock of the host that was first to write it. */
+  readonly archivedAt: number;
+}
+
+export interface ArchiveRequest {
+  readonly view: string;
+  /** All keys if null. */
+  readonly key: Buffer | null;
+  /** Expired at this time or later. */
+  readonly from: LogTime | null;
+  /** Expired before this time. */
+  readonly to: LogTime | null;
+  /** 1 … 1000. */
+  readonly limit: number;
+  /** From an earlier page of the same request. */
+  readonly cursor: string | null;
+}
+
+export interface ArchivePage {
+  /** In the order in which they expired. */
+  readonly entries: readonly ArchivedEntry[];
+  /** Where the next page begins; null on the last. */
+  readonly cursor: string | null;
+}
+
 export interface ViewQuery {
   get(request: {
     readonly view: string;
@@ -111,4 +139,6 @@ export interface ViewQuery {
     readonly prefix: Buffer;
   }): Observable<WatchEvent>;
   stats(): Promise<readonly ViewStats[]>;
+  /** What has expired and is in the archive, all partitions together. Empty for a view without one. */
+  archive(request: ArchiveRequest): Promise<ArchivePage>;
 }

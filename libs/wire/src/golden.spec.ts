@@ -267,6 +267,17 @@ service('view-service-v1', () => {
     answer: { results, position },
   });
   request('stats', view.stats, { request: undefined, answer: stats });
+  request('archive', view.archive, {
+    request: { view: 'orders', key: Buffer.from('k'), from: logTime, to: null, limit: 100, cursor: '1.0.7.x' },
+    answer: {
+      entries: [{ ...plainEntry, partition: 1, archivedAt: CREATED + 9 }],
+      cursor: '1.0.8.y',
+    },
+  });
+  request('archive-page', view.archive, {
+    request: { view: 'orders', key: null, from: null, to: logTime, limit: 1, cursor: null },
+    answer: { entries: [], cursor: null },
+  });
   stream('watch', view.watch, {
     request: { view: 'orders', partition: 3, prefix: Buffer.from('a') },
     answer: watched,

@@ -1,4 +1,4 @@
-import { ByteWriter, type Offset } from '#kernel';
+import { ByteWriter, type ByteReader, type LogTime, type Offset } from '#kernel';
 import {
   readEntries,
   readEntry,
@@ -26,6 +26,7 @@ import {
   readOptionalBytes,
   writeEnum,
   writeOptionalBytes,
+  writeOptionalU64,
 } from './payload-fields.js';
 import { decodeNothing, encodeNothing } from './log-service-v1.js';
 import type { RequestCall, StreamCall } from './service-call.js';
@@ -42,6 +43,8 @@ import type { RequestCall, StreamCall } from './service-call.js';
  *                     → results · position
  *     0x0304 stats    → varint count × (string view · string topic · enum kind (map) · varint slots · varint entries · varint bytes
  *                       varint count × (varint partition · position · u64 commitOffset · string digest · varint entries · varint bytes))
+ *     0x0305 archive  string view · optional (varint length, key) · optional u64 from · optional u64 to · varint limit · optional string cursor
+ *                     → varint count × (varint partition · entry · u64 archivedAt) · optional string cursor
  *     0x0310 watch (stream)  string view · varint partition · varint length, prefix → items: watch events
  */
 export interface ViewGetRequest {
@@ -112,7 +115,28 @@ export interface ViewStatsMessage {
   readonly bytes: number;
 }
 
+export interface ArchiveRequest {
+  readonly view: string;
+  readonly key: Buffer | null;
+  readonly from: LogTime | null;
+  readonly to: LogTime | null;
+  readonly limit: number;
+  readonly cursor: string | null;
+}
+
+export interface ArchivedEntryMessage extends EntryMessage {
+  readonly partition: number;
+  readonly archivedAt: number;
+}
+
+export interface ArchiveResponse {
+  readonly entries: readonly ArchivedEntryMessage[];
+  readonly cursor: string | null;
+}
+
 const KINDS = ['map'] as const;
+/** Smallest archived entry: partition, an entry without key and value, time. */
+const ARCHIVED_BYTES_MIN = 28;
 
 const get: RequestCall<ViewGetRequest, ViewGetResponse> = {
   method: 0x0301,
@@ -252,6 +276,54 @@ const stats: RequestCall<void, readonly ViewStatsMessage[]> = {
     }),
 };
 
+const readOptionalText = (reader: ByteReader): string | null => (reader.bool() ? reader.string() : null);
+
+const writeOptionalText = (writer: ByteWriter, value: string | null): void => {
+  writer.bool(value !== null);
+  if (value !== null) writer.string(value);
+};
+
+const readOptionalTime = (reader: ByteReader): LogTime | null => (reader.bool() ? readLogTime(reader) : null);
+
+const archive: RequestCall<ArchiveRequest, ArchiveResponse> = {
+  method: 0x0305,
+  encodeRequest({ view, key, from, to, limit, cursor }) {
+    const writer = new ByteWriter(64).string(view);
+    writeOptionalBytes(writer, key);
+    writeOptionalU64(writer, from);
+    writeOptionalU64(writer, to);
+    writeOptionalText(writer.varint(limit), cursor);
+    return writer.finish();
+  },
+  decodeRequest: (payload) =>
+    readAll(payload, (reader) => ({
+      view: reader.string(),
+      key: readOptionalBytes(reader),
+      from: readOptionalTime(reader),
+      to: readOptionalTime(reader),
+      limit: reader.varint(),
+      cursor: readOptionalText(reader),
+    })),
+  encodeResponse({ entries, cursor }) {
+    const writer = new ByteWriter(1024).varint(entries.length);
+    for (const entry of entries) {
+      writeEntry(writer.varint(entry.partition), entry);
+      writer.u64(entry.archivedAt);
+    }
+    writeOptionalText(writer, cursor);
+    return writer.finish();
+  },
+  decodeResponse: (payload) =>
+    readAll(payload, (reader) => {
+      const entries: ArchivedEntryMessage[] = [];
+      for (let left = readCount(reader, ARCHIVED_BYTES_MIN); left > 0; left--) {
+        const partition = reader.varint();
+        entries.push({ partition, ...readEntry(reader), archivedAt: reader.u64() });
+      }
+      return { entries, cursor: readOptionalText(reader) };
+    }),
+};
+
 export const encodeWatchItem = (events: readonly WatchEventMessage[]): Buffer => {
   const writer = new ByteWriter(512);
   writeWatchEvents(writer, events);
@@ -274,4 +346,4 @@ const watch: StreamCall<ViewWatchRequest, readonly WatchEventMessage[]> = {
   decodeItem: decodeWatchItem,
 };
 
-export const viewServiceV1 = { get, scan, results, stats, watch } as const;
+export const viewServiceV1 = { get, scan, results, stats, archive, watch } as const;

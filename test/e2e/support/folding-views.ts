@@ -1,6 +1,18 @@
 import { TidelineError, asLogTime, asOffset, type LogTime, type Offset } from '#kernel';
 import type { CommandLog } from '#command-log';
-import type { ApplyResult, Entry, Position, ReadPoint, ScanPage, ViewQuery, ViewStats, WatchEvent } from '#views';
+import type {
+  ApplyResult,
+  ArchivedEntry,
+  ArchivePage,
+  ArchiveRequest,
+  Entry,
+  Position,
+  ReadPoint,
+  ScanPage,
+  ViewQuery,
+  ViewStats,
+  WatchEvent,
+} from '#views';
 import {
   DEL_IF,
   PUT_IF,
@@ -127,7 +139,25 @@ class FoldedPartition {
 export class FoldingViews implements ViewQuery {
   private readonly partitions = new Map<string, FoldedPartition>();
 
+  /** What the archive is to have; tests put it there. In the order in which it expired. */
+  readonly archived: (ArchivedEntry & { readonly view: string })[] = [];
+
   constructor(private readonly log: CommandLog) {}
+
+  /** The cursor is the number of entries before it. */
+  async archive({ view, key, from, to, limit, cursor }: ArchiveRequest): Promise<ArchivePage> {
+    const matching = this.archived.filter(
+      (entry) =>
+        entry.view === view &&
+        (key === null || entry.key.equals(key)) &&
+        (from === null || entry.expiresAt! >= from) &&
+        (to === null || entry.expiresAt! < to),
+    );
+    const start = Number(cursor ?? 0);
+    const entries = matching.slice(start, start + limit);
+    const end = start + entries.length;
+    return { entries, cursor: end < matching.length ? String(end) : null };
+  }
 
   partition(view: string, partition: number): FoldedPartition {
     const name = `${view}/${partition}`;

@@ -36,6 +36,8 @@ const CHUNK_BYTES = 64 * 1024;
 export interface MemoryTopic {
   readonly name: string;
   readonly partitions?: number;
+  /** Its view has an archive. */
+  readonly archive?: boolean;
 }
 
 /** Log nodes that share their logs without Raft: every write is replicated at once. Leaders move when a test says so. */
@@ -44,7 +46,11 @@ export class MemoryLogCluster {
   readonly scheduler: Scheduler;
   readonly nodes: readonly MemoryLogNode[];
   readonly logs = new Map<GroupId, MemoryLog>();
-  readonly topics: { readonly name: string; readonly groups: readonly GroupId[] }[] = [];
+  readonly topics: {
+    readonly name: string;
+    readonly groups: readonly GroupId[];
+    readonly archive: boolean;
+  }[] = [];
 
   constructor(
     options: {
@@ -60,14 +66,14 @@ export class MemoryLogCluster {
     for (const topic of options.topics ?? []) this.createTopic(topic);
   }
 
-  createTopic({ name, partitions = 1 }: MemoryTopic): void {
+  createTopic({ name, partitions = 1, archive = false }: MemoryTopic): void {
     assert(partitions >= 1 && partitions <= PARTITIONS_MAX, 'a topic has 1 to 256 partitions');
     const groups = Array.from({ length: partitions }, () => {
       const group = asGroupId(this.logs.size + 1);
       this.logs.set(group, new MemoryLog(group, this.clock, this.nodes[0].id));
       return group;
     });
-    this.topics.push({ name, groups });
+    this.topics.push({ name, groups, archive });
   }
 
   /** The log of a partition. @throws when there is none */
@@ -252,7 +258,7 @@ export class MemoryLogNode implements LogNode {
         region: '',
         alive: !node.down,
       })),
-      topics: topics.map(({ name, groups }): TopicDescription => ({
+      topics: topics.map(({ name, groups, archive }): TopicDescription => ({
         name,
         partitions: groups.map((group, partition) => {
           const log = logs.get(group)!;
@@ -269,7 +275,7 @@ export class MemoryLogNode implements LogNode {
         }),
         replication: nodes.length,
         retention: { ms: null, bytes: null },
-        view: { kind: 'map', archive: false },
+        view: { kind: 'map', archive },
       })),
     };
   }

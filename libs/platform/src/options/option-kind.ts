@@ -189,15 +189,21 @@ export const peers: OptionKind<readonly PeerAddress[]> = list(
 export interface TopicOption {
   readonly name: string;
   readonly partitions: number;
+  /** Entries that expire go to the archive before they leave memory. */
+  readonly view: { readonly archive: boolean };
 }
+
+const ARCHIVE_SUFFIX = '+archive';
 
 export const TOPIC_PARTITIONS_MAX = 256;
 
 export const topics: OptionKind<readonly TopicOption[]> = list(
-  'NAME[:PARTITIONS],…',
-  'NAME or NAME:PARTITIONS, separated by commas',
+  'NAME[:PARTITIONS][+archive],…',
+  'NAME or NAME:PARTITIONS, each with +archive if expired entries are to be archived, separated by commas',
   (text) => {
-    const [topic, partitions = '1', ...rest] = text.split(':');
+    const archive = text.endsWith(ARCHIVE_SUFFIX);
+    const spec = archive ? text.slice(0, -ARCHIVE_SUFFIX.length) : text;
+    const [topic, partitions = '1', ...rest] = spec.split(':');
     // A topic is a folder's name too: `.` and `..` match the pattern and must not get through.
     if (rest.length > 0 || !TOPIC_NAME_PATTERN.test(topic) || /^\.+$/.test(topic)) return REFUSED;
     if (topic.startsWith('__')) return new Refusal('begins with __, which is kept for the system');
@@ -205,8 +211,9 @@ export const topics: OptionKind<readonly TopicOption[]> = list(
     if (count < 1 || count > TOPIC_PARTITIONS_MAX) {
       return new Refusal(`has ${partitions} partitions; allowed are 1 to ${TOPIC_PARTITIONS_MAX}`);
     }
-    return { name: topic, partitions: count };
+    return { name: topic, partitions: count, view: { archive } };
   },
-  (topic) => (topic.partitions === 1 ? topic.name : `${topic.name}:${topic.partitions}`),
+  ({ name: topic, partitions, view }) =>
+    (partitions === 1 ? topic : `${topic}:${partitions}`) + (view.archive ? ARCHIVE_SUFFIX : ''),
   [(topic) => topic.name],
 );

@@ -153,7 +153,7 @@ export const OPTION_TABLE = {
   topics: cluster(
     LOG,
     kind.topics,
-    [{ name: 'default', partitions: 1 }],
+    [{ name: 'default', partitions: 1, view: { archive: false } }],
     'topics created at the first start; `default` is added if missing',
   ),
 

@@ -64,7 +64,7 @@ describe('defaults', () => {
       viewPort: 7420,
       nodeId: 1,
       peers: [],
-      topics: [{ name: 'default', partitions: 1 }],
+      topics: [{ name: 'default', partitions: 1, view: { archive: false } }],
       durability: 'sync',
       electionTimeoutMs: 1000,
       heartbeatMs: 100,
@@ -116,7 +116,7 @@ describe('spellings and precedence', () => {
       'log-level': 'debug',
       'heartbeat-ms': '50ms',
       'segment-bytes': '128MiB',
-      topics: 'a,b:8',
+      topics: 'a,b:8,c+archive,d:2+archive',
       insecure: 'true',
       'log-nodes': 'h1:7410,[::1]:7410',
     };
@@ -126,6 +126,15 @@ describe('spellings and precedence', () => {
       expect({ ...load({ yaml: `${yamlKeyOf(name)}: "${text}"\n` }), configFile: undefined }).toEqual(flag);
       expect(flag).not.toEqual(load());
     }
+  });
+
+  test('a topic says whether its view has an archive', () => {
+    const { topics } = load({ argv: ['--topics=default+archive,sessions:4+archive,orders:2'] });
+    expect(topics).toEqual([
+      { name: 'default', partitions: 1, view: { archive: true } },
+      { name: 'sessions', partitions: 4, view: { archive: true } },
+      { name: 'orders', partitions: 2, view: { archive: false } },
+    ]);
   });
 
   test('a list may be a YAML list', () => {
@@ -236,6 +245,7 @@ describe('refusals', () => {
     ['a topic of too many partitions', ['--topics=a:257'], '1 to 256'],
     ['a topic of no partition', ['--topics=a:0'], '1 to 256'],
     ['a topic of the system', ['--topics=__meta'], 'kept for the system'],
+    ['a topic with something else', ['--topics=a+archived'], 'each with +archive'],
     ['a topic that is a path', ['--topics=..'], 'NAME or NAME:PARTITIONS'],
     ['an empty value', ['--data-dir='], 'a path'],
     ['a value for a --no- flag', ['--no-insecure=1'], 'takes no value'],

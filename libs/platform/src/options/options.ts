@@ -136,7 +136,7 @@ export function loadOptions(sources: OptionSources): TidelineOptions {
 /** A topic `default` exists from the first start, whatever else is asked for. */
 function withDefaultTopic(options: TidelineOptions): TidelineOptions {
   if (options.topics.some((topic) => topic.name === 'default')) return options;
-  return { ...options, topics: [{ name: 'default', partitions: 1 }, ...options.topics] };
+  return { ...options, topics: [{ name: 'default', partitions: 1, view: { archive: false } }, ...options.topics] };
 }
 
 function readFlags(

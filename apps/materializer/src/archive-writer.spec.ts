@@ -1,0 +1,199 @@
+import { afterEach, describe, expect, test } from '@jest/globals';
+import type { ArchiveEntry } from '#catalog';
+import { TidelineError, asOffset, type Offset } from '#kernel';
+import { encodeBatch, type RecordInput } from '#wire';
+import { InMemoryArchive } from '../../../libs/catalog/src/testing/index.js';
+import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
+import { ARCHIVE_BATCH_ENTRIES_MAX } from './archive-writer.js';
+import { ViewHost } from './view-host.js';
+
+const VIEW = 'sessions';
+const TARGET = { topic: VIEW, partition: 0 };
+
+/** An archive that can be down, or stay under way until it is let go on, and that says what it was given. */
+class ObservedArchive extends InMemoryArchive {
+  down = false;
+  readonly writes: string[][] = [];
+  /** New ones, in the order in which they came. */
+  readonly stored: string[] = [];
+  attempts = 0;
+  hold: Promise<void> | null = null;
+
+  override async write(entries: readonly ArchiveEntry[]): Promise<number> {
+    this.attempts++;
+    if (this.hold) await this.hold;
+    if (this.down) throw new TidelineError('not-ready', 'the archive is down');
+    this.writes.push(entries.map(({ key, value }) => `${String(key)}=${String(value)}`));
+    for (const entry of entries) {
+      if ((await super.write([entry])) === 1) this.stored.push(`${String(entry.key)}=${String(entry.value)}`);
+    }
+    return entries.length;
+  }
+}
+
+const closing: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).toReversed()) await close();
+});
+
+const put = (name: string, value: string, ttlMs?: number): RecordInput => ({
+  key: Buffer.from(name),
+  value: Buffer.from(value),
+  ...(ttlMs !== undefined && { ttlMs }),
+});
+
+const start = async () => {
+  const time = new VirtualTime();
+  const log = new MemoryCommandLog({ topics: [{ name: VIEW, archive: true }], clock: time, scheduler: time });
+  closing.push(() => log.close());
+  const archive = new ObservedArchive(time);
+  const host = (): { views: ViewHost; expired: () => number; failures: () => number } => {
+    const views = new ViewHost({ log, clock: time, scheduler: time, archive });
+    closing.push(() => views.close());
+    let expired = 0;
+    let failures = 0;
+    views.onExpired((_view, _partition, count) => (expired += count));
+    views.onArchiveFailed(() => failures++);
+    return { views, expired: () => expired, failures: () => failures };
+  };
+  const first = host();
+  await time.until(log.topic(VIEW));
+  const append = async (...records: RecordInput[]): Promise<Offset> => {
+    const batch = encodeBatch(records, { createTime: 1 });
+    return (await time.until(log.append(TARGET, batch, { acks: 'quorum' }))).lastOffset;
+  };
+  const get = async (views: ViewHost, name: string): Promise<string | null> => {
+    const at = { offset: asOffset(0), time: null };
+    const { entry } = await time.until(
+      views.get({ view: VIEW, partition: 0, key: Buffer.from(name), at, timeoutMs: 1000 }),
+    );
+    return entry === null ? null : String(entry.value);
+  };
+  const inMemory = async (views: ViewHost): Promise<number> => (await views.stats())[0].entries;
+  return { time, log, archive, host, append, get, inMemory, ...first };
+};
+
+describe('a view with an archive', () => {
+  test('keeps what has expired, unseen, until the archive has it', async () => {
+    const { time, archive, append, get, inMemory, views, expired } = await start();
+    let release = (): void => undefined;
+    archive.hold = new Promise((resolve) => (release = resolve));
+    await append(put('a', '1', 1000), put('b', '2'));
+    await time.advance(4000);
+    expect(archive.attempts).toBe(1);
+    expect(archive.stored).toEqual([]);
+    expect(await get(views, 'a')).toBeNull();
+    expect(await inMemory(views)).toBe(2);
+    release();
+    await time.advance(200);
+    expect(archive.stored).toEqual(['a=1']);
+    expect(await inMemory(views)).toBe(1);
+    expect(expired()).toBe(1);
+  });
+
+  test('tries again, later each time, while the archive is down, counts, and archives once', async () => {
+    const { time, archive, append, get, inMemory, views, failures } = await start();
+    archive.down = true;
+    await append(put('a', '1', 1000), put('b', '2', 1000));
+    await time.advance(60_000);
+    expect(failures()).toBeGreaterThan(5);
+    expect(failures()).toBeLessThan(12);
+    expect(failures()).toBe(archive.attempts);
+    expect(views.archiveError).toMatchObject({ code: 'not-ready' });
+    expect(await get(views, 'a')).toBeNull();
+    expect(await inMemory(views)).toBe(2);
+    archive.down = false;
+    await time.advance(31_000);
+    expect(archive.stored.toSorted()).toEqual(['a=1', 'b=2']);
+    expect(views.archiveError).toBeNull();
+    expect(await inMemory(views)).toBe(0);
+  });
+
+  test('archives an entry that was overwritten or deleted after it had expired, those of a key in order', async () => {
+    const { time, archive, append, get, inMemory, views } = await start();
+    archive.down = true;
+    await append(put('a', '1', 1000), put('b', '1', 1000));
+    await time.advance(2000);
+    await append(put('a', '2', 1000), { key: Buffer.from('b'), value: null });
+    await time.advance(2000);
+    await append(put('a', '3'));
+    expect(await get(views, 'a')).toBe('3');
+    archive.down = false;
+    await time.advance(31_000);
+    expect(archive.stored).toEqual(['a=1', 'b=1', 'a=2']);
+    expect(await get(views, 'a')).toBe('3');
+    expect(await inMemory(views)).toBe(1);
+  });
+
+  test('does not archive what was overwritten or deleted alive', async () => {
+    const { time, archive, append } = await start();
+    await append(put('a', '1', 1000), put('b', '1', 1000));
+    await append(put('a', '2'), { key: Buffer.from('b'), value: null });
+    await time.advance(10_000);
+    expect(archive.attempts).toBe(0);
+  });
+
+  test('writes in batches of bounded size', async () => {
+    const { time, archive, append, inMemory, views } = await start();
+    const count = ARCHIVE_BATCH_ENTRIES_MAX * 2 + 7;
+    await append(...Array.from({ length: count }, (_, n) => put(`k${n}`, 'v', 1000)));
+    await time.advance(10_000);
+    expect(archive.writes.map((write) => write.length)).toEqual([
+      ARCHIVE_BATCH_ENTRIES_MAX,
+      ARCHIVE_BATCH_ENTRIES_MAX,
+      7,
+    ]);
+    expect(await inMemory(views)).toBe(0);
+  });
+
+  test('archives nothing twice when a host starts anew on the same log', async () => {
+    const { time, archive, append, host, inMemory, views } = await start();
+    await append(put('a', '1', 1000), put('b', '1', 1000));
+    await time.advance(3000);
+    await append(put('a', '2', 1000));
+    await time.advance(3000);
+    const stored = ['a=1', 'a=2', 'b=1'];
+    expect(archive.stored.toSorted()).toEqual(stored);
+    views.close();
+    const second = host();
+    await time.advance(3000);
+    expect(await inMemory(second.views)).toBe(0);
+    expect(archive.writes.flat().length).toBeGreaterThan(stored.length);
+    expect(archive.stored.toSorted()).toEqual(stored);
+  });
+
+  test('stops applying when too much waits for the archive, and goes on when it has it', async () => {
+    const { time, archive, append, get, views } = await start();
+    archive.down = true;
+    const value = 'x'.repeat(900_000);
+    // Each is overwritten after it has expired, and waits: 90 MB in all.
+    for (let n = 0; n < 100; n++) {
+      await append(put('a', value, 1));
+      await time.advance(10);
+    }
+    const last = await append(put('z', 'last'));
+    await time.advance(100);
+    expect(await get(views, 'z')).toBeNull();
+    expect(views.lagRecords).toBeGreaterThan(0);
+    archive.down = false;
+    await time.advance(40_000);
+    expect(await get(views, 'z')).toBe('last');
+    expect((await views.stats())[0].offset).toBeGreaterThanOrEqual(last);
+    expect(archive.stored).toHaveLength(100);
+  });
+
+  test('answers questions about its archive', async () => {
+    const { time, append, views } = await start();
+    await append(put('a', '1', 1000), put('b', '2', 2000));
+    await time.advance(10_000);
+    const all = { view: VIEW, key: null, from: null, to: null, limit: 1, cursor: null };
+    const first = await views.archive(all);
+    expect(first.entries.map(({ key, partition }) => [String(key), partition])).toEqual([['a', 0]]);
+    const second = await views.archive({ ...all, cursor: first.cursor });
+    expect(second.entries.map(({ key }) => String(key))).toEqual(['b']);
+    expect(second.cursor).toBeNull();
+    const { entries } = await views.archive({ ...all, key: Buffer.from('b') });
+    expect(entries.map(({ value }) => String(value))).toEqual(['2']);
+    await expect(views.archive({ ...all, view: 'nowhere' })).rejects.toMatchObject({ code: 'unknown-view' });
+  });
+});
