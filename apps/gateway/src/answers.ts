@@ -1,6 +1,7 @@
+import type { ArchivePage } from '#views';
 import type { GatewayServices } from './gateway-services.js';
 import type { ScanRead } from './read-path.js';
-import { entryToJson, keyToJson, recordToJson } from './record-json.js';
+import { archivedToJson, entryToJson, keyToJson, recordToJson } from './record-json.js';
 import type { RecordPage } from './record-reader.js';
 import { cursorAfter } from './requests.js';
 import type { WatchChange } from './watch-stream.js';
@@ -64,6 +65,9 @@ export const scanToJson = (page: ScanRead, values: boolean, services: GatewaySer
   const last = page.entries.at(-1);
   return `{"entries":[${entries.join(',')}],"cursor":${page.more && last ? `"${cursorAfter(last.key)}"` : 'null'}}`;
 };
+
+export const archiveToJson = ({ entries, cursor }: ArchivePage, services: GatewayServices): string =>
+  `{"entries":[${entries.map((entry) => archivedToJson(entry, services.isJson)).join(',')}],"cursor":${JSON.stringify(cursor)}}`;
 
 export const changeToJson = (change: WatchChange, services: GatewayServices): string =>
   change.type === 'put'

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { toUSVString } from 'node:util';
 import { TidelineError, type ErrorCode } from '#kernel';
 import { encodeOp, type LogRecord, type RecordHeader, type RecordInput } from '#wire';
-import type { Entry } from '#views';
+import type { ArchivedEntry, Entry } from '#views';
 import type { GatewayLimits } from './gateway-options.js';
 
 /**
@@ -268,6 +268,12 @@ export const entryToJson = (entry: Entry, isJson: JsonCheck, withValue = true): 
   if (entry.expiresAt !== null) text += `,"expiresAt":${JSON.stringify(isoTime(entry.expiresAt))}`;
   if (withValue) text += `,${valueMember(entry.value, entry.contentType, isJson)}`;
   return `${text}}`;
+};
+
+/** An entry of an archive: as it was, and when and where it went. */
+export const archivedToJson = (entry: ArchivedEntry, isJson: JsonCheck): string => {
+  const more = `"partition":${entry.partition},"archivedAt":${JSON.stringify(isoTime(entry.archivedAt))}`;
+  return `${entryToJson(entry, isJson).slice(0, -1)},${more}}`;
 };
 
 /** The largest time a Date can hold; later is written as that. */

@@ -46,6 +46,12 @@ export type StreamStart =
 
 const ISO_TIME = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$/;
 
+/** An ISO 8601 time, or milliseconds since the epoch; null if it is neither. */
+export const parseTime = (text: string): number | null => {
+  const time = /^\d{1,16}$/.test(text) ? Number(text) : ISO_TIME.test(text) ? Date.parse(text) : Number.NaN;
+  return Number.isSafeInteger(time) && time >= 0 ? time : null;
+};
+
 /** @throws TidelineError `bad-request` */
 export const parseStart = (text: string): StreamStart => {
   if (text === 'earliest' || text === 'latest') return { kind: text };

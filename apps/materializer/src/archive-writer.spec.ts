@@ -178,7 +178,7 @@ describe('a view with an archive', () => {
     archive.down = false;
     await time.advance(40_000);
     expect(await get(views, 'z')).toBe('last');
-    expect((await views.stats())[0].offset).toBeGreaterThanOrEqual(last);
+    expect((await views.stats())[0].partitions[0].offset).toBeGreaterThanOrEqual(last);
     expect(archive.stored).toHaveLength(100);
   });
 

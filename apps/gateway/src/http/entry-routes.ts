@@ -19,7 +19,7 @@ interface EntryRoute {
   Querystring: Record<string, unknown>;
 }
 
-const KEY_ENCODINGS = ['utf8', 'base64url'] as const;
+export const KEY_ENCODINGS = ['utf8', 'base64url'] as const;
 const PUT_PARAMETERS = ['ttl', 'acks', 'keyEncoding'];
 const DELETE_PARAMETERS = ['acks', 'keyEncoding'];
 const COMMAND_PARAMETERS = ['keyEncoding'];

@@ -4,6 +4,7 @@ import { TidelineError } from '#kernel';
 import { Metrics, ProblemFilter } from '#platform';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { GatewayServices } from '../gateway-services.js';
+import { registerArchiveRoutes } from './archive-routes.js';
 import { registerCommandRoute, registerEntryRoutes } from './entry-routes.js';
 import { registerRecordRoutes } from './record-routes.js';
 import { registerStreamRoutes } from './stream-routes.js';
@@ -37,6 +38,7 @@ export class HttpEndpoint implements OnModuleInit, BeforeApplicationShutdown {
     this.group(fastify, registerEntryRoutes, 'record-too-large', this.services.limits.recordBytesMax);
     this.group(fastify, registerCommandRoute, 'request-too-large', this.services.limits.requestBytesMax);
     this.group(fastify, registerRecordRoutes, 'request-too-large', this.services.limits.requestBytesMax);
+    this.group(fastify, registerArchiveRoutes, 'request-too-large', this.services.limits.requestBytesMax);
     this.group(fastify, registerStreamRoutes, 'request-too-large', this.services.limits.requestBytesMax);
     serveWebSocketTails(fastify.server, this.services);
     this.stopCollecting = this.metrics.collect('tideline_tail_subscribers', (gauge) => {

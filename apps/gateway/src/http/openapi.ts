@@ -160,6 +160,21 @@ const schemas: Json = {
     },
     ['offset', 'logTime'],
   ),
+  ArchivedEntry: object(
+    {
+      key: string,
+      keyBase64: string,
+      partition: integer,
+      offset: integer,
+      logTime: integer,
+      contentType: string,
+      expiresAt: { type: 'string', format: 'date-time' },
+      archivedAt: { type: 'string', format: 'date-time' },
+      value: {},
+      valueBase64: string,
+    },
+    ['partition', 'offset', 'logTime', 'expiresAt', 'archivedAt'],
+  ),
   Topic: object({
     name: string,
     partitions: array(
@@ -417,6 +432,28 @@ export const openApiDocument = {
             ...dataHeaders,
             ...etag,
           }),
+        }),
+      },
+    },
+    '/v1/views/{view}/archive': {
+      parameters: [VIEW],
+      get: {
+        operationId: 'queryArchive',
+        tags: ['views'],
+        summary: 'Entries that have expired and were archived, in the order in which they expired, page by page',
+        parameters: [
+          query('key', string, 'Only this key'),
+          KEY_ENCODING,
+          query('from', string, 'Expired at this time or later: ISO 8601, or milliseconds since 1970'),
+          query('to', string, 'Expired before this time'),
+          query('limit', { type: 'integer', minimum: 1, maximum: 1000, default: 100 }, 'Entries at most'),
+          query('cursor', string, 'The cursor of the page before'),
+        ],
+        responses: answers({
+          '200': ok(
+            'A page; empty for a view without an archive',
+            json(object({ entries: array(ref('ArchivedEntry')), cursor: { type: ['string', 'null'] } })),
+          ),
         }),
       },
     },
