@@ -153,6 +153,33 @@ describe('damage at rest', () => {
     expect(log.lastOffset).toBe(21);
   });
 
+  test.each([
+    ['next to each other', 9],
+    ['apart', 14],
+  ])(
+    'two damaged places of one segment, %s, are repaired one after the other and nothing between them is lost',
+    (_name, second) => {
+      for (const crashBetween of [false, true]) {
+        kill();
+        disk.flipBit(segment(1), frameOf(1, 8) + 9, 3);
+        disk.flipBit(segment(1), frameOf(1, second) + 150, 3);
+        open();
+        wait((done) => log.repair([batches[7]], done));
+        if (crashBetween) {
+          kill();
+          open();
+        }
+        expect(log.damaged).toEqual([{ fromOffset: second, toOffset: second + 1 }]);
+        wait((done) => log.repair([batches[second - 1]], done));
+        expect(log.damaged).toEqual([]);
+        const scanned: number[] = [];
+        log.scanHeadersSync(asOffset(1), (header) => scanned.push(batchFirstOffset(header)));
+        expect(scanned).toEqual(batches.map((_, i) => i + 1));
+        expect(batches.filter((_, i) => !readable(i + 1))).toEqual([]);
+      }
+    },
+  );
+
   test('a bad last batch with all its sectors written is damage even above the watermark: it was not torn', () => {
     kill();
     disk.flipBit(segment(1), frameOf(1, 20) + 150, 1);

@@ -152,6 +152,8 @@ export const recoverPartition = (place: RecoveryPlace): RecoveredLog => {
       reason: `the log ends at offset ${lastOffset}, but was durable up to ${record.durable}`,
     });
   }
+  // Names, too, may be in memory only.
+  fs.syncDirectorySync(directory);
   return { stateFile, segments, findings, damaged };
 };
 
@@ -376,6 +378,8 @@ const fromScan = (place: RecoveryPlace, candidate: Candidate, context: ScanConte
       file.truncateSync(segment.dataEnd);
       file.syncSync();
     }
+    // What was read may be in the page cache only, after a write that failed or a process that was killed: from here on it counts as durable.
+    file.syncSync();
     return segment;
   } finally {
     file.closeSync();

@@ -174,6 +174,8 @@ export const scanSegment = (file: DiskFile, options: ScanOptions): SegmentScan =
     let at = window.at(position, FRAME_HEADER_BYTES);
     const whole = at >= 0 && frameIsWhole(window.bytes, at);
     if (whole) witness(window.bytes, at, evidence, position);
+    /** Batches are missing before a good one: in a segment written anew around damage that is still to be repaired. */
+    let isHole = false;
     let problem =
       at < 0 ? 'the file ends within a frame' : framePlaceProblem(window.bytes, at, evidence, position, chain, whole);
     const length = problem === null ? frameBatchLength(window.bytes, at) : 0;
@@ -182,6 +184,7 @@ export const scanSegment = (file: DiskFile, options: ScanOptions): SegmentScan =
       problem = at < 0 ? 'the file ends within a batch' : batchProblem(window.bytes, at, length);
       if (problem === null && batchFirstOffset(window.bytes, at + FRAME_HEADER_BYTES) !== lastOffset + 1) {
         problem = 'the batch does not continue the one before it';
+        isHole = true;
       }
     }
     if (problem === null) {
@@ -204,7 +207,7 @@ export const scanSegment = (file: DiskFile, options: ScanOptions): SegmentScan =
     if (footer) break;
     if (restIsZero(window, position)) break;
 
-    const next = nextGood(window, evidence, position + 1, lastOffset);
+    const next = nextGood(window, evidence, isHole ? position : position + 1, lastOffset);
     if (next === null || (options.stopAfter != null && next.firstOffset > options.stopAfter)) {
       gaps.push({ position, resumesAt: null, fromOffset: asOffset(lastOffset + 1), toOffset: null, reason: problem });
       break;

@@ -227,11 +227,11 @@ export class StateFile {
       );
     }
     const state = new StateFile(file, group, inspection.state, inspection.sequence);
+    // What was read may be in the page cache only, after a write that failed or a process that was killed: written anew, it is durable
+    // before anybody relies on it.
+    state.saveSync();
     // Twice, so that both halves hold good copies again and the damaged ones cannot be taken for a lost vote later.
-    if (inspection.badCopies.length > 0 || inspection.uneven) {
-      state.saveSync();
-      state.saveSync();
-    }
+    if (inspection.badCopies.length > 0 || inspection.uneven) state.saveSync();
     return { file: state, badCopies: inspection.badCopies };
   }
 
