@@ -17,7 +17,7 @@ describe('what a log has recovered after its process was killed', () => {
       const log = open();
       const state = { term: asTerm(1), vote: asNodeId(2), commit: asOffset(0) };
       const done = (): void => undefined;
-      log.persist({ state, batches: [sampleBatch({ firstOffset: 1, term: 1, group: 1 })] }, done);
+      log.persist({ state, batches: [sampleBatch({ firstOffset: 1, term: 1, group })] }, done);
       // Killed while the state or the batch is being written.
       for (let steps = seed % 4; steps > 0; steps--) scheduler.step();
       disk.stop();
