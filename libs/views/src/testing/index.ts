@@ -1,2 +1,3 @@
 export * from './model-view.js';
 export * from './batch-source.js';
+export * from './typed-entry.js';
