@@ -11,6 +11,7 @@ import {
 } from '#kernel';
 import type { ClusterDescription, CommandLog, TopicDescription } from '#command-log';
 import {
+  BUILT_IN_TYPES,
   MapView,
   type ApplyResult,
   type ArchivePage,
@@ -99,7 +100,11 @@ export class ViewHost implements ViewQuery {
     const archived = topic.view.archive;
     assert(!archived || archive !== undefined, 'a view has an archive, its host has none');
     const partitions = topic.partitions.map(({ partition }) => {
-      const view = new MapView({ archive: archived, ...(resultsMax !== undefined && { resultsMax }) });
+      const view = new MapView({
+        dataTypes: BUILT_IN_TYPES,
+        archive: archived,
+        ...(resultsMax !== undefined && { resultsMax }),
+      });
       const waiters = new PositionWaiters(clock, scheduler);
       const target = { topic: topic.name, partition };
       const archiver = !archived
