@@ -103,12 +103,14 @@ afterEach(async () => {
 const batch = (value: string): Buffer => encodeBatch([{ value: Buffer.from(value) }], { createTime: 1 });
 
 describe('a log node in this process', () => {
-  test('a group it does not have is an unknown partition', async () => {
+  test('a group that is not open here, while its log is repaired or before its topic is known, is worth another try', async () => {
     const { local } = await start();
-    await expect(local.append(asGroupId(99), batch('x'), { acks: 'quorum' })).rejects.toMatchObject({
-      code: 'unknown-partition',
-    });
-    await expect(local.barrier(asGroupId(99))).rejects.toMatchObject({ code: 'unknown-partition' });
+    const notReady = { code: 'not-ready', outcome: 'rejected', retriable: true };
+    await expect(local.append(asGroupId(99), batch('x'), { acks: 'quorum' })).rejects.toMatchObject(notReady);
+    await expect(local.barrier(asGroupId(99))).rejects.toMatchObject(notReady);
+    await expect(local.fetch(asGroupId(99), asOffset(1), { maxBytes: 1, maxWaitMs: 0 })).rejects.toMatchObject(
+      notReady,
+    );
   });
 
   test('a tail stops reading when its credit is used up and goes on when a chunk is released', async () => {

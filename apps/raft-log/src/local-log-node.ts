@@ -183,10 +183,15 @@ export class LocalLogNode implements LogNode {
     };
   }
 
+  /**
+   * Whoever asks has the group from somebody's description. A node that does not have it open may have only just heard of the topic, or not
+   * yet, or repairs its log: another node, or this one a little later, will answer.
+   */
   private group(id: GroupId): Group {
     const group = this.options.node.group(id);
-    if (!group)
-      throw new TidelineError('unknown-partition', `node ${this.id} has no group ${id}`, { details: { group: id } });
+    if (!group) {
+      throw new TidelineError('not-ready', `group ${id} is not open on node ${this.id}`, { details: { group: id } });
+    }
     return group;
   }
 
