@@ -8,7 +8,7 @@ import { SimulatedDisk, StepScheduler, sampleBatch } from './testing/index.js';
 describe('what a log has recovered after its process was killed', () => {
   test('survives a power failure: batches, term and vote', () => {
     let relevant = 0;
-    for (let seed = 1; seed <= 60; seed++) {
+    for (let seed = 1; seed <= 120; seed++) {
       const scheduler = new StepScheduler();
       const disk = new SimulatedDisk(scheduler, new SeededRng(seed), { latencyMsMin: 1, latencyMsMax: 1 });
       const group = asGroupId(1);
@@ -19,7 +19,7 @@ describe('what a log has recovered after its process was killed', () => {
       const done = (): void => undefined;
       log.persist({ state, batches: [sampleBatch({ firstOffset: 1, term: 1, group })] }, done);
       // Killed while the state or the batch is being written.
-      for (let steps = seed % 4; steps > 0; steps--) scheduler.step();
+      for (let steps = seed % 12; steps > 0; steps--) scheduler.step();
       disk.stop();
       scheduler.clear();
       disk.restart();
