@@ -5,6 +5,8 @@ import type { World } from './world.js';
 
 /** What was written this long ago is settled: the log's watermark covers it. */
 const SETTLED_MS = 3000;
+/** A service manager starts a process again after this time. */
+const RESTART_MS = 500;
 
 /** Does harm, as often as the swarm says, until it is told to stop; then it puts everything right again. */
 export class Nemesis {
@@ -185,6 +187,12 @@ export class Nemesis {
     else if (kind === 1) machine.disk.failNextSync('EIO');
     else machine.disk.failNextWrite('EIO');
     this.note(`the disk of node ${machine.id} fails its next ${['read', 'sync', 'write', 'write'][kind]}`);
+    if (randomChance(this.rng, 0.3)) {
+      // And then the power goes, before anything else is written.
+      this.later(this.between(1, 300), () => {
+        if (machine.isUp) machine.crash();
+      });
+    }
     this.restartLater(machine, this.between(1000, 5000));
     this.restartLater(machine, 7000);
   }
@@ -336,5 +344,14 @@ export class Nemesis {
       disk.forgetFailures();
       if (!machine.isUp) machine.start();
     }
+    this.keepUp();
+  }
+
+  /** What was on its way when the faults ended may still bring a process down: it is started again, as a service manager would. */
+  private keepUp(): void {
+    this.world.queue.after(RESTART_MS, 0, () => {
+      for (const machine of this.world.machines) if (!machine.isUp) machine.start();
+      this.keepUp();
+    });
   }
 }

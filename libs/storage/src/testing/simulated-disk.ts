@@ -386,9 +386,12 @@ export class SimulatedDisk implements FileSystem {
       read: this.faults.readErrorRate,
     }[kind];
     const code = this.failNext[kind].shift() ?? (rate > 0 && randomChance(this.rng, rate) ? 'EIO' : undefined);
-    return code === undefined || (this.mutants.hideSyncErrors && kind !== 'read')
-      ? null
-      : diskError(code, `${kind} of ${path}`);
+    return code === undefined ? null : diskError(code, `${kind} of ${path}`);
+  }
+
+  /** With the mutant an error of a write or sync is not told: what the retry after it would say. Nothing became durable all the same. */
+  private told(error: Error | null): Error | null {
+    return this.mutants.hideSyncErrors ? null : error;
   }
 
   /** How much of a write there is room for. */
@@ -428,17 +431,17 @@ export class SimulatedDisk implements FileSystem {
     const finishWrite = (write: Write): Error | null => {
       const error = this.drawError('write', path);
       // A failed write may have left anything.
-      if (error && randomChance(this.rng, 0.5)) return error;
+      if (error && !this.mutants.hideSyncErrors && randomChance(this.rng, 0.5)) return error;
       const { fits, error: full } = this.room(inode, write);
       inode.write(fits);
       const end = fits.position + fits.pieces.reduce((sum, piece) => sum + piece.length, 0);
       if (durable && !error && !full) inode.syncRange(fits.position, end);
-      return error ?? full;
+      return this.told(error) ?? full;
     };
     const finishSync = (): Error | null => {
       const error = this.drawError('sync', path);
       if (!error && !this.mutants.lazySync) inode.sync();
-      return error;
+      return this.told(error);
     };
     return {
       path,
