@@ -13,6 +13,7 @@ import {
   DEL_IF,
   PUT_IF,
   checkBatch,
+  decodeOp,
   encodeBatch,
   encodeConditionalOp,
   idempotencySession,
@@ -21,7 +22,7 @@ import {
   type RecordInput,
 } from '#wire';
 import type { Acks, AppendResult, CommandLog, Target, TopicDescription } from '#command-log';
-import type { ApplyResult, ViewQuery } from '#views';
+import { validateCommand, type ApplyResult, type ViewQuery } from '#views';
 import type { GatewayLimits, GatewayTime } from './gateway-options.js';
 import { CONTENT_TYPE, checkKey, checkRecordBytes } from './record-json.js';
 import { partitionOfTopic, type TopicDirectory } from './topic-directory.js';
@@ -158,10 +159,14 @@ export class WritePath {
     return this.writeEntry(view, { key, value: null, op }, { ...options, acks: 'applied' });
   }
 
-  /** A command of a data type; answers with its result. @throws (rejects) `unknown-command` · `wrong-type` … */
+  /** A command of a data type; answers with its result. @throws (rejects) `unknown-command` · `bad-request` · `wrong-type` … */
   async command(view: string, key: Buffer, op: Buffer, idempotencyKey: string | null): Promise<EntryWrite> {
     checkKey(key, this.parts.limits);
     checkRecordBytes(key.length + op.length, this.parts.limits);
+    const { name, args } = decodeOp(op);
+    // What is wrong whatever the entry is takes no place in the log.
+    const problem = validateCommand(name, args, { key, value: null });
+    if (problem !== null) throw problem;
     return this.writeEntry(view, { key, op }, { acks: 'applied', idempotencyKey });
   }
 
