@@ -33,6 +33,8 @@ export interface BenchmarkSettings {
 export interface Contender {
   readonly description: string;
   run(seconds: number): Promise<Sample>;
+  /** What goes before the first run that counts; a short run by default. */
+  warmUp?(seconds: number): Promise<unknown>;
   stop(): Promise<void>;
 }
 

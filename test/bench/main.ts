@@ -50,7 +50,7 @@ const summarise = (contender: Contender, samples: readonly Sample[]): Summary =>
   };
 };
 
-const WARM_UP_SECONDS = 1;
+const WARM_UP_SECONDS = 3;
 
 const runCase = async (
   benchmark: Benchmark,
@@ -72,8 +72,7 @@ const runCase = async (
       else started.push(peer);
     }
     const warmUp = Math.min(WARM_UP_SECONDS, options.seconds);
-    await ours.run(warmUp);
-    await peer?.run(warmUp);
+    for (const contender of started) await (contender.warmUp?.(warmUp) ?? contender.run(warmUp));
     const runs: { ours: Sample; peer: Sample | null }[] = [];
     for (let i = 0; i < options.runs; i++)
       runs.push({ ours: await ours.run(options.seconds), peer: peer ? await peer.run(options.seconds) : null });

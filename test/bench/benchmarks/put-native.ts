@@ -1,6 +1,6 @@
 import { connect } from 'nats';
 import { TidelineClient } from '#client';
-import type { Benchmark, BenchmarkSettings, Contender, PeerName } from '../bench.js';
+import type { Benchmark, BenchmarkSettings, Contender, PeerName, Sample } from '../bench.js';
 import { runInFlight } from '../in-flight.js';
 import { startBareLoop } from '../peers/bare.js';
 import { startEtcd } from '../peers/etcd.js';
@@ -13,22 +13,43 @@ const VALUE = Buffer.alloc(100, 'v');
 const KEYS = 100_000;
 const keyOf = (n: number): string => `bench-key-${String(n % KEYS).padStart(10, '0')}`;
 
+/** Whatever is measured, the contenders are warmed up with this many: a compiler that compiles what is hot needs something hot. */
+const WARM_UP_IN_FLIGHT = 64;
+
 const inFlightOf = (which: string): number => Number(which.split(' ')[0]);
+
+type Put = (n: number) => Promise<unknown>;
+
+/** The same loop for everybody. */
+const looping = (parts: {
+  readonly description: string;
+  readonly which: string;
+  readonly put: Put;
+  readonly measured?: (work: () => Promise<Sample>) => Promise<Sample>;
+  readonly stop: () => Promise<void>;
+}): Contender => {
+  const { description, which, put, measured = (work) => work(), stop } = parts;
+  return {
+    description,
+    run: (seconds) => measured(() => runInFlight({ inFlight: inFlightOf(which), seconds }, put)),
+    warmUp: (seconds) => runInFlight({ inFlight: WARM_UP_IN_FLIGHT, seconds }, put),
+    stop,
+  };
+};
 
 export const ourPuts = async ({ directory }: BenchmarkSettings, which: string): Promise<Contender> => {
   const cluster = await startTideline(directory);
   const client = await TidelineClient.connect({ addresses: [...cluster.addresses] });
-  return {
+  return looping({
     description: TIDELINE_DESCRIPTION,
-    run: (seconds) =>
-      cluster.measured(() =>
-        runInFlight({ inFlight: inFlightOf(which), seconds }, (n) => client.set('default', keyOf(n), VALUE)),
-      ),
+    which,
+    put: (n) => client.set('default', keyOf(n), VALUE),
+    measured: (work) => cluster.measured(work),
     stop: async () => {
       await client.close();
       await cluster.stop();
     },
-  };
+  });
 };
 
 const natsPuts = async ({ directory }: BenchmarkSettings, which: string): Promise<Contender | null> => {
@@ -36,43 +57,37 @@ const natsPuts = async ({ directory }: BenchmarkSettings, which: string): Promis
   if (!nats) return null;
   const connection = await connect({ servers: nats.urls });
   const stream = connection.jetstream({ timeout: 10_000 });
-  return {
+  return looping({
     description: nats.description,
-    run: (seconds) =>
-      runInFlight({ inFlight: inFlightOf(which), seconds }, (n) => stream.publish(`bench.${n % 1000}`, VALUE)),
+    which,
+    put: (n) => stream.publish(`bench.${n % 1000}`, VALUE),
     stop: async () => {
       await connection.close();
       await nats.stop();
     },
-  };
+  });
 };
 
 const etcdPuts = async ({ directory }: BenchmarkSettings, which: string): Promise<Contender | null> => {
   const etcd = await startEtcd(directory);
   if (!etcd) return null;
-  const client = new JsonClient(etcd.httpPort, inFlightOf(which));
+  const client = new JsonClient(etcd.httpPort, Math.max(WARM_UP_IN_FLIGHT, inFlightOf(which)));
   const value = VALUE.toString('base64');
-  return {
+  return looping({
     description: etcd.description,
-    run: (seconds) =>
-      runInFlight({ inFlight: inFlightOf(which), seconds }, (n) =>
-        client.post('/v3/kv/put', `{"key":"${Buffer.from(keyOf(n)).toString('base64')}","value":"${value}"}`),
-      ),
+    which,
+    put: (n) => client.post('/v3/kv/put', `{"key":"${Buffer.from(keyOf(n)).toString('base64')}","value":"${value}"}`),
     stop: async () => {
       client.close();
       await etcd.stop();
     },
-  };
+  });
 };
 
 const barePuts = async ({ directory }: BenchmarkSettings, which: string): Promise<Contender> => {
   const bare = await startBareLoop(directory);
   const payload = Buffer.concat([Buffer.from(keyOf(0)), VALUE]);
-  return {
-    description: 'bare loop ×3, synced',
-    run: (seconds) => runInFlight({ inFlight: inFlightOf(which), seconds }, () => bare.put(payload)),
-    stop: () => bare.stop(),
-  };
+  return looping({ description: 'bare loop ×3, synced', which, put: () => bare.put(payload), stop: () => bare.stop() });
 };
 
 export const peerPuts = (settings: BenchmarkSettings, which: string, peer: PeerName): Promise<Contender | null> => {
