@@ -4,7 +4,7 @@ import { registerClusterCommands } from './commands/cluster.js';
 import { registerEntryCommands } from './commands/entries.js';
 import { registerImportCommand } from './commands/import.js';
 import { registerRecordCommands } from './commands/records.js';
-import { registerStartCommand } from './commands/start.js';
+import { registerStartCommand, runStart } from './commands/start.js';
 import { registerVerifyCommand } from './commands/verify.js';
 import { isWriteFailure } from './session.js';
 
@@ -22,7 +22,6 @@ export const buildProgram = (): Command => {
     )
     .option('--timeout <duration>', 'whole time of one request, e.g. 500ms or 10s', '10s')
     .showHelpAfterError('(tideline --help lists the commands)')
-    .enablePositionalOptions()
     .exitOverride();
   registerStartCommand(program);
   registerClusterCommands(program);
@@ -36,7 +35,9 @@ export const buildProgram = (): Command => {
 /** Runs one command; the exit code is set, nothing is thrown. */
 export const main = async (argv: readonly string[]): Promise<void> => {
   try {
-    await buildProgram().parseAsync([...argv]);
+    // A server's options are its own, --help included.
+    if (argv[2] === 'start') await runStart(argv.slice(3));
+    else await buildProgram().parseAsync([...argv]);
   } catch (error) {
     if (error instanceof CommanderError) {
       process.exitCode = error.exitCode === 0 ? ExitCode.Done : ExitCode.Usage;
