@@ -1,5 +1,7 @@
+import { join } from 'node:path';
 import {
   Inject,
+  Logger,
   Module,
   type BeforeApplicationShutdown,
   type DynamicModule,
@@ -7,12 +9,14 @@ import {
   type ModuleMetadata,
   type OnModuleInit,
 } from '@nestjs/common';
-import { ARCHIVE, CATALOG, CatalogModule, type Archive, type Catalog } from '#catalog';
+import { CATALOG, CatalogModule, type Catalog } from '#catalog';
 import type { CommandLog } from '#command-log';
 import { systemClock, systemScheduler } from '#kernel';
 import { tcpTransport, type Hello, type Listener } from '#net';
 import { HealthRegistry, Metrics, OPTIONS, PlatformModule, type TidelineOptions } from '#platform';
+import { nodeFileSystem } from '#storage';
 import { serveViewQuery } from './serve-view-query.js';
+import { SnapshotStore } from './snapshot-store.js';
 import { ViewHost } from './view-host.js';
 
 const COMMAND_LOG = Symbol('materializer command log');
@@ -46,7 +50,7 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
     const { options, host } = this;
     this.health.register('view-lag', () => {
       const lag = host.lagRecords;
-      if (lag === null) return { ok: false, detail: 'no log node has described the cluster' };
+      if (lag === null) return { ok: false, detail: 'the views are not open yet' };
       return { ok: lag <= LAG_RECORDS_READY_MAX, detail: `${lag} records behind` };
     });
     this.health.register('catalog', async () => {
@@ -98,9 +102,35 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
   async beforeApplicationShutdown(): Promise<void> {
     for (const stop of this.stopCollecting) stop();
     await this.listener?.close();
+    // The rest of the time is for the others who have to stop.
+    await this.host.finish(this.options.shutdownTimeoutMs / 2);
     this.host.close();
   }
 }
+
+const makeViewHost = (log: CommandLog, catalog: Catalog, options: TidelineOptions): ViewHost => {
+  const logger = new Logger('Snapshots');
+  const store = new SnapshotStore({
+    fileSystem: nodeFileSystem,
+    catalog: catalog.snapshots,
+    directory: join(options.dataDir, 'snapshots'),
+    host: `${options.advertiseHost}:${options.viewPort}`,
+    kept: options.snapshotsKept,
+    clock: systemClock,
+    report: (message) => logger.warn(message),
+  });
+  const host = new ViewHost({
+    log,
+    archive: catalog.archive,
+    snapshots: { store, intervalMs: options.snapshotIntervalMs },
+    clock: systemClock,
+    scheduler: systemScheduler,
+  });
+  host.onSnapshotFailed((view, partition, error) =>
+    logger.warn(`no snapshot of view ${view}, partition ${partition}: ${error.message}`),
+  );
+  return host;
+};
 
 /** Views of the topics of a command log, wherever that is. Exports ViewHost, which is the ViewQuery. */
 @Module({})
@@ -117,9 +147,8 @@ export class MaterializerModule {
         { provide: COMMAND_LOG, ...parts.commandLog } as never,
         {
           provide: ViewHost,
-          inject: [COMMAND_LOG, ARCHIVE],
-          useFactory: (log: CommandLog, archive: Archive) =>
-            new ViewHost({ log, archive, clock: systemClock, scheduler: systemScheduler }),
+          inject: [COMMAND_LOG, CATALOG],
+          useFactory: (log: CommandLog, catalog: Catalog) => makeViewHost(log, catalog, parts.options),
         },
         ViewService,
       ],

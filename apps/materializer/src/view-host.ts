@@ -2,8 +2,8 @@ import type { Archive } from '#catalog';
 import {
   SLOTS,
   TidelineError,
+  toTidelineError,
   asLogTime,
-  asPartitionId,
   assert,
   type Clock,
   type Offset,
@@ -13,6 +13,7 @@ import type { ClusterDescription, CommandLog, TopicDescription } from '#command-
 import {
   BUILT_IN_TYPES,
   MapView,
+  type MapViewOptions,
   type ApplyResult,
   type ArchivePage,
   type ArchiveRequest,
@@ -28,6 +29,7 @@ import { Observable, type Subscription } from 'rxjs';
 import { ArchiveWriter } from './archive-writer.js';
 import { PartitionFeed } from './partition-feed.js';
 import { PositionWaiters } from './position-waiters.js';
+import type { SnapshotSource, SnapshotStore } from './snapshot-store.js';
 
 /** Expired entries removed from memory in one go, so that a million of them do not stop the process. */
 const EXPIRE_SLICE = 1000;
@@ -45,6 +47,9 @@ interface HostedPartition {
   readonly waiters: PositionWaiters;
   /** Null: what expires is simply removed. */
   readonly archiver: ArchiveWriter | null;
+  readonly source: SnapshotSource;
+  /** Of the newest snapshot. */
+  snapshotOffset: Offset;
   /** A question for the log's time is under way; see `housekeeping`. */
   askingTime: boolean;
 }
@@ -52,7 +57,8 @@ interface HostedPartition {
 interface HostedView {
   readonly name: string;
   readonly topic: string;
-  readonly partitions: readonly HostedPartition[];
+  /** Null: it is being restored from a snapshot. */
+  readonly partitions: (HostedPartition | null)[];
 }
 
 /**
@@ -64,6 +70,12 @@ export class ViewHost implements ViewQuery {
   private readonly subscription: Subscription;
   private cancelHousekeeping: (() => void) | null = null;
   private closed = false;
+  /** Ends when all restoring asked for so far has. */
+  private restoring: Promise<void> = Promise.resolve();
+  private snapshotting: Promise<void> | null = null;
+  private snapshotsUntilMs = Number.POSITIVE_INFINITY;
+  private cancelSnapshots: (() => void) | null = null;
+  private snapshotFailed: (view: string, partition: number, error: TidelineError) => void = () => undefined;
   private expired: (view: string, partition: number, count: number) => void = () => undefined;
   private archiveFailed: (view: string, partition: number, error: TidelineError) => void = () => undefined;
 
@@ -76,10 +88,13 @@ export class ViewHost implements ViewQuery {
       readonly resultsMax?: number;
       /** Receives what expires in views that have an archive; must be there when one has. */
       readonly archive?: Archive;
+      /** Without them every start reads the log from its beginning. */
+      readonly snapshots?: { readonly store: SnapshotStore; readonly intervalMs: number };
     },
   ) {
     this.subscription = options.log.changes.subscribe((cluster) => this.follow(cluster));
     this.cancelHousekeeping = options.scheduler.after(HOUSEKEEPING_MS, this.housekeeping);
+    this.scheduleSnapshots();
   }
 
   private follow(cluster: ClusterDescription): void {
@@ -92,47 +107,65 @@ export class ViewHost implements ViewQuery {
       this.views.delete(name);
       closeView(view);
     }
-    for (const [name, topic] of wanted) if (!this.views.has(name)) this.views.set(name, this.open(topic));
+    for (const [name, topic] of wanted) if (!this.views.has(name)) this.open(topic, cluster.clusterId);
   }
 
-  private open(topic: TopicDescription): HostedView {
-    const { log, clock, scheduler, resultsMax, archive } = this.options;
-    const archived = topic.view.archive;
-    assert(!archived || archive !== undefined, 'a view has an archive, its host has none');
-    const partitions = topic.partitions.map(({ partition }) => {
-      const view = new MapView({
-        dataTypes: BUILT_IN_TYPES,
-        archive: archived,
-        ...(resultsMax !== undefined && { resultsMax }),
+  private open(topic: TopicDescription, clusterId: string): void {
+    const { snapshots, resultsMax, archive } = this.options;
+    assert(!topic.view.archive || archive !== undefined, 'a view has an archive, its host has none');
+    const options: MapViewOptions = {
+      dataTypes: BUILT_IN_TYPES,
+      archive: topic.view.archive,
+      ...(resultsMax !== undefined && { resultsMax }),
+    };
+    const hosted: HostedView = { name: topic.name, topic: topic.name, partitions: topic.partitions.map(() => null) };
+    this.views.set(topic.name, hosted);
+    for (const [index, { partition, group }] of topic.partitions.entries()) {
+      const source = { clusterId, view: topic.name, partition, group };
+      if (!snapshots) {
+        hosted.partitions[index] = this.host(topic, source, new MapView(options));
+        continue;
+      }
+      // One after the other: a snapshot takes memory while it is read.
+      this.restoring = this.restoring.then(async () => {
+        if (this.closed || this.views.get(topic.name) !== hosted) return;
+        const restored = await snapshots.store.restore(source, options);
+        if (this.closed || this.views.get(topic.name) !== hosted) return;
+        hosted.partitions[index] = this.host(topic, source, restored ?? new MapView(options));
       });
-      const waiters = new PositionWaiters(clock, scheduler);
-      const target = { topic: topic.name, partition };
-      const archiver = !archived
-        ? null
-        : new ArchiveWriter({
-            archive: archive!,
-            view: topic.name,
-            partition: asPartitionId(partition),
-            state: view,
-            scheduler,
-            removed: (count) => {
-              this.expired(topic.name, partition, count);
-              if (!archiver!.full) feed.resume();
-            },
-            failed: (error) => this.archiveFailed(topic.name, partition, error),
-          });
-      const feed: PartitionFeed = new PartitionFeed({
-        log,
-        target,
-        view,
-        clock,
-        scheduler,
-        applied: () => waiters.reached(view.offset),
-        full: () => archiver?.full === true,
-      });
-      return { partition, view, feed, waiters, archiver, askingTime: false };
+    }
+  }
+
+  /** Feeds the view from where it is. */
+  private host(topic: TopicDescription, source: SnapshotSource, view: MapView): HostedPartition {
+    const { log, clock, scheduler, archive } = this.options;
+    const { partition } = source;
+    const waiters = new PositionWaiters(clock, scheduler);
+    const target = { topic: topic.name, partition };
+    const archiver = !topic.view.archive
+      ? null
+      : new ArchiveWriter({
+          archive: archive!,
+          view: topic.name,
+          partition,
+          state: view,
+          scheduler,
+          removed: (count) => {
+            this.expired(topic.name, partition, count);
+            if (!archiver!.full) feed.resume();
+          },
+          failed: (error) => this.archiveFailed(topic.name, partition, error),
+        });
+    const feed: PartitionFeed = new PartitionFeed({
+      log,
+      target,
+      view,
+      clock,
+      scheduler,
+      applied: () => waiters.reached(view.offset),
+      full: () => archiver?.full === true,
     });
-    return { name: topic.name, topic: topic.name, partitions };
+    return { partition, view, feed, waiters, archiver, source, snapshotOffset: view.offset, askingTime: false };
   }
 
   private hosted(view: string, partition: number): HostedPartition {
@@ -143,6 +176,7 @@ export class ViewHost implements ViewQuery {
       throw new TidelineError('unknown-view', `no view named ${JSON.stringify(view)}`, { details: { view } });
     }
     const hosted = found.partitions[partition];
+    if (hosted === null) throw new TidelineError('not-ready', `view ${view}, partition ${partition} is being restored`);
     if (!hosted)
       throw new TidelineError('unknown-partition', `view ${view} has no partition ${partition}`, {
         details: { view, partition },
@@ -284,17 +318,20 @@ export class ViewHost implements ViewQuery {
   /** Why the archive did not take what expired, the last time it was tried; null when it did, everywhere. */
   get archiveError(): TidelineError | null {
     for (const { partitions } of this.views.values()) {
-      for (const { archiver } of partitions) if (archiver?.lastError) return archiver.lastError;
+      for (const hosted of partitions) if (hosted?.archiver?.lastError) return hosted.archiver.lastError;
     }
     return null;
   }
 
-  /** Largest number of committed records a view is behind by; null before the first description. */
+  /** Largest number of committed records a view is behind by; null before all are open. */
   get lagRecords(): number | null {
     if (this.views.size === 0) return null;
     let lag = 0;
-    for (const view of this.views.values()) {
-      for (const { feed, view: state } of view.partitions) lag = Math.max(lag, feed.commitOffset - state.offset);
+    for (const { partitions } of this.views.values()) {
+      for (const hosted of partitions) {
+        if (hosted === null) return null;
+        lag = Math.max(lag, hosted.feed.commitOffset - hosted.view.offset);
+      }
     }
     return lag;
   }
@@ -310,7 +347,7 @@ export class ViewHost implements ViewQuery {
     bytes: number;
   }[] {
     return [...this.views.values()].flatMap(({ name, partitions }) =>
-      partitions.map(({ partition, view, feed }) => {
+      partitions.filter(isOpen).map(({ partition, view, feed }) => {
         const behind = feed.commitOffset > view.offset;
         const lagSeconds = behind ? Math.max(0, this.options.clock.wallMs() - view.logTime) / 1000 : 0;
         return {
@@ -341,7 +378,7 @@ export class ViewHost implements ViewQuery {
     if (this.closed) return;
     let busy = false;
     for (const { name, topic, partitions } of this.views.values()) {
-      for (const hosted of partitions) {
+      for (const hosted of partitions.filter(isOpen)) {
         const { view } = hosted;
         if (hosted.archiver) {
           hosted.archiver.work();
@@ -374,9 +411,57 @@ export class ViewHost implements ViewQuery {
       });
   }
 
+  private scheduleSnapshots(): void {
+    const { snapshots, scheduler } = this.options;
+    if (!snapshots || this.closed) return;
+    this.cancelSnapshots = scheduler.after(snapshots.intervalMs, () => {
+      void this.takeSnapshots().then(() => this.scheduleSnapshots());
+    });
+  }
+
+  /** Of every partition that has moved on since its last. Joins a round that is under way. Never rejects. */
+  private takeSnapshots(): Promise<void> {
+    this.snapshotting ??= this.writeSnapshots().finally(() => {
+      this.snapshotting = null;
+    });
+    return this.snapshotting;
+  }
+
+  private async writeSnapshots(): Promise<void> {
+    const { snapshots, clock } = this.options;
+    if (!snapshots) return;
+    const cancelled = (): boolean => this.closed || clock.monotonicMs() >= this.snapshotsUntilMs;
+    for (const { partitions } of this.views.values()) {
+      for (const hosted of partitions.filter(isOpen)) {
+        const { view, source } = hosted;
+        // What waits for the archive besides the entries is in no snapshot: the log is still needed for it.
+        if (cancelled() || view.offset <= hosted.snapshotOffset || view.archiveQueueBytes > 0) continue;
+        const { offset } = view;
+        try {
+          if (await snapshots.store.write(source, view, cancelled)) hosted.snapshotOffset = offset;
+        } catch (error) {
+          this.snapshotFailed(source.view, source.partition, toTidelineError(error));
+        }
+      }
+    }
+  }
+
+  /** A snapshot could not be written; the one before is still there. */
+  onSnapshotFailed(listener: (view: string, partition: number, error: TidelineError) => void): void {
+    this.snapshotFailed = listener;
+  }
+
+  /** Before a stop: snapshots of what has changed, as far as that goes within the time. */
+  async finish(withinMs: number): Promise<void> {
+    this.snapshotsUntilMs = this.options.clock.monotonicMs() + withinMs;
+    if (this.snapshotting) await this.snapshotting;
+    await this.takeSnapshots();
+  }
+
   close(): void {
     if (this.closed) return;
     this.closed = true;
+    this.cancelSnapshots?.();
     this.cancelHousekeeping?.();
     this.subscription.unsubscribe();
     for (const view of this.views.values()) closeView(view);
@@ -384,10 +469,12 @@ export class ViewHost implements ViewQuery {
   }
 }
 
+const isOpen = (hosted: HostedPartition | null): hosted is HostedPartition => hosted !== null;
+
 const positionOf = (view: MapView): Position => ({ offset: view.offset, logTime: view.logTime });
 
 const closeView = (view: HostedView): void => {
-  for (const { feed, waiters, archiver } of view.partitions) {
+  for (const { feed, waiters, archiver } of view.partitions.filter(isOpen)) {
     feed.close();
     archiver?.close();
     waiters.failAll(new TidelineError('not-ready', 'the view is being closed'));
@@ -395,7 +482,7 @@ const closeView = (view: HostedView): void => {
 };
 
 const statsOf = ({ name, topic, partitions }: HostedView): ViewStats => {
-  const stats = partitions.map(({ partition, view, feed }) => ({
+  const stats = partitions.filter(isOpen).map(({ partition, view, feed }) => ({
     partition,
     offset: view.offset,
     logTime: asLogTime(view.logTime),

@@ -1,0 +1,224 @@
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { asOffset } from '#kernel';
+import { encodeBatch, type RecordInput } from '#wire';
+import { InMemoryArchive, InMemorySnapshotCatalog } from '../../../libs/catalog/src/testing/index.js';
+import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
+import { MemoryFileSystem } from '../../../libs/storage/src/testing/index.js';
+import { SnapshotStore } from './snapshot-store.js';
+import { ViewHost } from './view-host.js';
+
+const VIEW = 'sessions';
+const INTERVAL_MS = 10_000;
+
+const closing: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).toReversed()) await close();
+});
+
+const put = (name: string, value: string, ttlMs?: number): RecordInput => ({
+  key: Buffer.from(name),
+  value: Buffer.from(value),
+  ...(ttlMs !== undefined && { ttlMs }),
+});
+
+const start = async () => {
+  const time = new VirtualTime();
+  const log = new MemoryCommandLog({
+    topics: [
+      { name: VIEW, partitions: 2 },
+      { name: 'kept', archive: true },
+    ],
+    clock: time,
+    scheduler: time,
+  });
+  closing.push(() => log.close());
+  const fileSystem = new MemoryFileSystem(time);
+  const catalog = new InMemorySnapshotCatalog();
+  const archive = new InMemoryArchive(time);
+  const reports: string[] = [];
+  /** First offsets that hosts have asked the log for, by partition of VIEW. */
+  const tailedFrom: number[] = [];
+  const { tail } = log;
+  log.tail = (target, from, options) => {
+    if (target.topic === VIEW) tailedFrom[target.partition] = from;
+    return tail.call(log, target, from, options);
+  };
+  const host = async (): Promise<ViewHost> => {
+    const store = new SnapshotStore({
+      fileSystem,
+      catalog,
+      directory: '/snapshots',
+      host: 'here',
+      kept: 2,
+      clock: time,
+      report: (message) => reports.push(message),
+    });
+    const views = new ViewHost({
+      log,
+      archive,
+      snapshots: { store, intervalMs: INTERVAL_MS },
+      clock: time,
+      scheduler: time,
+    });
+    closing.push(() => views.close());
+    await time.settle();
+    await time.advance(10);
+    return views;
+  };
+  await time.until(log.topic(VIEW));
+  const append = async (partition: number, ...records: RecordInput[]): Promise<void> => {
+    const batch = encodeBatch(records, { createTime: 1 });
+    await time.until(log.append({ topic: VIEW, partition }, batch, { acks: 'quorum' }));
+  };
+  const state = async (views: ViewHost): Promise<unknown> => {
+    const stats = (await views.stats()).find(({ view }) => view === VIEW)!;
+    return stats.partitions.map(({ offset, digest, entries }) => ({ offset, digest, entries }));
+  };
+  /** Of partition 0, newest first. */
+  const listed = () => catalog.list({ view: VIEW, partition: 0 as never });
+  const corrupt = (path: string): void => {
+    const file = fileSystem.openSync(path, {});
+    const at = Math.floor(file.sizeSync() / 2);
+    file.writeSync(Buffer.from([file.readSync(1, at)[0] ^ 1]), at);
+    file.closeSync();
+  };
+  return { time, log, fileSystem, catalog, archive, reports, tailedFrom, host, append, state, listed, corrupt };
+};
+
+type World = Awaited<ReturnType<typeof start>>;
+
+/** Two snapshots of partition 0, and records after them. */
+const twoSnapshots = async ({ time, append, host }: World): Promise<ViewHost> => {
+  const first = await host();
+  for (let n = 0; n < 50; n++) await append(n % 2, put(`k${n % 30}`, `${n}`, n % 3 === 0 ? 5000 : undefined));
+  await time.advance(INTERVAL_MS);
+  await append(0, put('later', '1'));
+  await time.advance(INTERVAL_MS);
+  await append(0, put('latest', '1'), put('soon', '1', 1000));
+  await time.advance(2000);
+  return first;
+};
+
+describe('a host with snapshots', () => {
+  test('goes on from the newest after a restart and is what a full replay is', async () => {
+    const world = await start();
+    const { time, host, tailedFrom, state, listed, log } = world;
+    const first = await twoSnapshots(world);
+    const before = await state(first);
+    first.close();
+    const [newest] = await listed();
+    const second = await host();
+    expect(tailedFrom[0]).toBe(newest.offset + 1);
+    expect(newest.offset).toBeGreaterThan(10);
+    await time.advance(1000);
+    expect(await state(second)).toEqual(before);
+    const replayed = new ViewHost({ log, archive: world.archive, clock: time, scheduler: time });
+    closing.push(() => replayed.close());
+    await time.advance(1000);
+    expect(tailedFrom[0]).toBe(1);
+    expect(await state(replayed)).toEqual(before);
+  });
+
+  test('keeps two, and files for those alone', async () => {
+    const world = await start();
+    const { time, append, fileSystem, listed } = world;
+    await twoSnapshots(world);
+    for (let n = 0; n < 3; n++) {
+      await append(0, put('more', `${n}`));
+      await time.advance(INTERVAL_MS);
+    }
+    const entries = await listed();
+    expect(entries).toHaveLength(2);
+    const folder = entries[0].path.slice(0, entries[0].path.lastIndexOf('/'));
+    const names = entries.map(({ path }) => path.slice(folder.length + 1));
+    expect(fileSystem.readdirSync(folder)).toEqual(names.toSorted());
+  });
+
+  test('skips a damaged one, says so, and takes the one before; the beginning of the log when none is good', async () => {
+    const world = await start();
+    const { time, host, corrupt, tailedFrom, reports, state, listed } = world;
+    const first = await twoSnapshots(world);
+    const before = await state(first);
+    first.close();
+    const [newest, older] = await listed();
+    corrupt(newest.path);
+    const second = await host();
+    expect(tailedFrom[0]).toBe(older.offset + 1);
+    expect(reports).toEqual([expect.stringContaining(newest.path)]);
+    expect((await listed())[0].verified).toBe(false);
+    await time.advance(1000);
+    expect(await state(second)).toEqual(before);
+    second.close();
+    world.fileSystem.unlinkSync(older.path);
+    const third = await host();
+    expect(tailedFrom[0]).toBe(1);
+    expect(reports).toHaveLength(2);
+    await time.advance(1000);
+    expect(await state(third)).toEqual(before);
+  });
+
+  test('takes snapshots before it stops, and none of what has not changed', async () => {
+    const { time, host, append, catalog, tailedFrom } = await start();
+    const first = await host();
+    await append(0, put('a', '1'));
+    await time.advance(100);
+    await time.until(first.finish(1000));
+    first.close();
+    const entries = await catalog.list({ view: VIEW });
+    // The log of the other partition holds no more than its leader's first entry.
+    expect(entries.map(({ partition }) => partition)).toEqual([0, 1]);
+    const second = await host();
+    expect(tailedFrom[0]).toBe(entries[0].offset + 1);
+    await time.until(second.finish(1000));
+    expect(await catalog.list({ view: VIEW })).toHaveLength(2);
+  });
+
+  test('takes none when there is no time left, and leaves nothing behind', async () => {
+    const { time, host, append, catalog, fileSystem } = await start();
+    const views = await host();
+    await append(0, put('a', '1'));
+    await time.advance(100);
+    await time.until(views.finish(0));
+    expect(await catalog.list()).toEqual([]);
+    expect(fileSystem.existsSync('/snapshots')).toBe(false);
+  });
+
+  test('does not take that of a topic of the same name that is gone', async () => {
+    const world = await start();
+    const { host, catalog, tailedFrom, listed } = world;
+    const first = await twoSnapshots(world);
+    first.close();
+    const [newest] = await listed();
+    const path = newest.path.replace(/-\d+\/(\d+\.snap)$/, '-999/$1');
+    for (const entry of await listed()) await catalog.remove(entry);
+    await catalog.add({ ...newest, path });
+    await host();
+    expect(tailedFrom[0]).toBe(1);
+    expect(await listed()).toEqual([]);
+  });
+
+  test('is not ready until what there is has been restored', async () => {
+    const world = await start();
+    const { time, log, fileSystem, catalog } = world;
+    (await twoSnapshots(world)).close();
+    const store = new SnapshotStore({
+      fileSystem,
+      catalog,
+      directory: '/snapshots',
+      host: 'here',
+      kept: 2,
+      clock: time,
+      report: () => undefined,
+    });
+    const snapshots = { store, intervalMs: INTERVAL_MS };
+    const views = new ViewHost({ log, archive: world.archive, snapshots, clock: time, scheduler: time });
+    closing.push(() => views.close());
+    expect(views.lagRecords).toBeNull();
+    const request = { view: VIEW, partition: 0, key: Buffer.from('later'), timeoutMs: 1000 };
+    const at = { offset: asOffset(0), time: null };
+    await expect(views.get({ ...request, at })).rejects.toMatchObject({ code: 'not-ready' });
+    await time.settle();
+    expect(views.lagRecords).not.toBeNull();
+    expect(String((await time.until(views.get({ ...request, at }))).entry?.value)).toBe('1');
+  });
+});
