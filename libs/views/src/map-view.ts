@@ -18,12 +18,13 @@ import {
   wrongArity,
   type CommandEffect,
   type CommandRecord,
+  type CommandState,
   type DataType,
 } from './data-type.js';
 import { OrderedKeys } from './ordered-keys.js';
 import { SnapshotReader, SnapshotWriter } from './snapshot-v1.js';
 import type { Slot } from './slot.js';
-import { EntryDraft } from './stored-entry.js';
+import { EntryDraft, type StoredEntry } from './stored-entry.js';
 import type { ApplyResult, Entry, ScanPage } from './view-query.js';
 import { ViewState } from './view-state.js';
 
@@ -253,9 +254,13 @@ export class MapView {
       return;
     }
     const { type, command } = found;
+    const entries = type.entries ?? (type.name === '' ? 'any' : 'own');
+    // A type gets bytes of its own: one with a defect cannot write to the batch or to the entries.
+    const own = entries !== 'any';
+    const args = own ? op.args.map((arg) => Buffer.from(arg)) : op.args;
     const record: CommandRecord = {
-      key: cursor.key!,
-      value: cursor.value,
+      key: own ? Buffer.from(cursor.key!) : cursor.key!,
+      value: own && cursor.value !== null ? Buffer.from(cursor.value) : cursor.value,
       offset,
       logTime: asLogTime(logTime),
       expiresAt: cursor.ttlMs < 0 ? null : asLogTime(logTime + cursor.ttlMs),
@@ -266,7 +271,6 @@ export class MapView {
     const stored = bucket < 0 ? null : slot.load(bucket);
     const live = stored !== null && stored.expiresAt > logTime;
     const liveOffset = live ? asOffset(stored.offset) : asOffset(0);
-    const entries = type.entries ?? (type.name === '' ? 'any' : 'own');
     const dataType = entries === 'own' ? state.dataTypes.numberOf(type.name) : -1;
     let contentType = live && entries === 'plain' ? stored.contentType : -1;
 
@@ -278,9 +282,9 @@ export class MapView {
       effect = { effect: 'refuse', code: 'wrong-type', message: `${op.name} is not for this entry, which is ${held}` };
     } else {
       try {
-        const problem = command.validate(op.args, record);
+        const problem = command.validate(args, record);
         if (problem !== null) effect = { effect: 'refuse', code: 'bad-request', message: problem };
-        else effect = checkEffect(command.apply(live ? state.entryOf(stored) : null, op.args, record));
+        else effect = checkEffect(command.apply(live ? this.commandState(stored, own) : null, args, record));
       } catch (error) {
         // A defect of the type, the same on every host since commands are pure; but the words of an engine's error may not be.
         effect = { effect: 'refuse', code: 'internal', message: `the data type failed on ${op.name}` };
@@ -316,6 +320,11 @@ export class MapView {
         ? refused(effect.code, effect.message, liveOffset)
         : { ok: true, code: '', message: '', value: effect.result ?? '', entryOffset },
     );
+  }
+
+  private commandState(stored: StoredEntry, copied: boolean): CommandState {
+    const { value, offset, logTime, expiresAt } = this.state.entryOf(stored);
+    return { value: copied ? Buffer.from(value) : value, offset, logTime, expiresAt };
   }
 
   /** Value, expiry and data type of the draft are set. */

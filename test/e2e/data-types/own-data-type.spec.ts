@@ -54,6 +54,11 @@ describe('a data type with defects', () => {
       throws: broken(() => {
         throw new Error(`differs from host to host: ${Math.random()}`);
       }),
+      spoils: broken((state, _args, record) => {
+        state?.value.fill(0);
+        record.key.fill(0);
+        throw new Error('after it has written where it must not');
+      }),
       'throws-nothing': broken(() => {
         // oxlint-disable-next-line no-throw-literal
         throw undefined as unknown as Error;
@@ -87,8 +92,8 @@ describe('a data type with defects', () => {
       replica.applyBatches(batches);
     };
     const results = names.map((name) => [e.apply('works'), e.apply(name)]);
-    expect(reported).toEqual(names.slice(0, 6));
-    expect([e.view.defectCount, replica.defectCount]).toEqual([6, 6]);
+    expect(reported).toEqual(names.slice(0, 7));
+    expect([e.view.defectCount, replica.defectCount]).toEqual([7, 7]);
     expect(replica.digest).toBe(e.view.digest);
     const range = { firstOffset: 1 as never, lastOffset: e.view.offset };
     expect(replica.results(range)).toEqual(results.flat());
