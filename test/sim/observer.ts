@@ -12,6 +12,7 @@ export class GroupRecord {
   /** Every batch that anybody wrote, by the chain that ends with it. */
   readonly bytesByChain = new Map<number, Uint8Array>();
   private readonly offsets: number[] = [];
+  private readonly committedIn: number[] = [];
 
   constructor(readonly id: GroupId) {}
 
@@ -25,9 +26,18 @@ export class GroupRecord {
     return this.committed.length > 0 ? this.committed[this.committed.length - 1].lastOffset : asOffset(0);
   }
 
-  commit(entry: ShadowEntry): void {
+  /** `term`: of the leader that committed it. */
+  commit(entry: ShadowEntry, term: number): void {
     this.committed.push(entry);
+    this.committedIn.push(term);
     this.offsets.push(entry.lastOffset);
+  }
+
+  /** End of what had been committed in terms before this one: a leader may learn late that it was elected. */
+  committedBefore(term: number): Offset {
+    let end = this.committed.length;
+    while (end > 0 && this.committedIn[end - 1] >= term) end--;
+    return end > 0 ? this.committed[end - 1].lastOffset : asOffset(0);
   }
 
   /** Index of the committed entry that contains the offset. */

@@ -78,7 +78,7 @@ export const drawSwarm = (rng: Rng, mutant: MutantName | null): Swarm => {
   const swarm: Swarm = {
     nodes,
     voters: randomChance(rng, 0.7) ? nodes : 1 + randomBelow(rng, nodes),
-    safetyMs: between(rng, 15_000, 40_000),
+    safetyMs: between(rng, 8000, 25_000),
     clients: 2 + randomBelow(rng, 4),
     thinkMs: between(rng, 20, 300),
     valueBytesMax: oneOf(rng, [16, 64, 400, 3000]),

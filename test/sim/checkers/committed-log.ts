@@ -83,7 +83,7 @@ export class CommittedLogChecker implements Checker {
         );
       }
       const committed = { ...entry, bytes };
-      record.commit(committed);
+      record.commit(committed, group.term);
       this.tell(record, committed);
     }
     must(record.commitMax === asOffset(commit), 4, () => `offset ${commit} of group ${record.id} is within a batch`);

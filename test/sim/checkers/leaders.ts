@@ -27,13 +27,13 @@ export class LeadersChecker implements Checker {
     if (leader === node) return;
     must(leader === undefined, 1, () => `nodes ${leader} and ${node} lead group ${group.id} in term ${term}`);
     this.leaderOf.set(office, node);
-    const { commitMax } = record;
-    if (shadow.baseOffset > commitMax) return;
+    const before = record.committedBefore(term);
+    if (shadow.baseOffset > before) return;
     must(
-      shadow.chainAt(commitMax) === record.committedChainAt(commitMax),
+      shadow.chainAt(before) === record.committedChainAt(before),
       6,
       () =>
-        `node ${node} leads group ${group.id} in term ${term} without what is committed up to ${commitMax} (its log ends at ${shadow.lastOffset})`,
+        `node ${node} leads group ${group.id} in term ${term} without what is committed up to ${before} (its log ends at ${shadow.lastOffset})`,
     );
   }
 
