@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { asOffset } from '#kernel';
+import { TidelineError, asOffset } from '#kernel';
 import { encodeBatch, type RecordInput } from '#wire';
 import { InMemoryArchive, InMemorySnapshotCatalog } from '../../../libs/catalog/src/testing/index.js';
 import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
@@ -70,9 +70,10 @@ const start = async () => {
     const batch = encodeBatch(records, { createTime: 1 });
     await time.until(log.append({ topic: VIEW, partition }, batch, { acks: 'quorum' }));
   };
+  /** Without the offset: a beacon may come at any time. */
   const state = async (views: ViewHost): Promise<unknown> => {
     const stats = (await views.stats()).find(({ view }) => view === VIEW)!;
-    return stats.partitions.map(({ offset, digest, entries }) => ({ offset, digest, entries }));
+    return stats.partitions.map(({ digest, entries }) => ({ digest, entries }));
   };
   /** Of partition 0, newest first. */
   const listed = () => catalog.list({ view: VIEW, partition: 0 as never });
@@ -195,6 +196,32 @@ describe('a host with snapshots', () => {
     await host();
     expect(tailedFrom[0]).toBe(1);
     expect(await listed()).toEqual([]);
+  });
+
+  test('does not take one that is ahead of the log, which was lost or replaced', async () => {
+    const world = await start();
+    const { time, log, host, state, listed, tailedFrom } = world;
+    const first = await twoSnapshots(world);
+    const before = await state(first);
+    first.close();
+    const { barrier } = log;
+    let known = false;
+    log.barrier = async (target, options) => {
+      const found = await barrier.call(log, target, options);
+      if (!known) throw new TidelineError('no-leader', 'not yet');
+      return { ...found, offset: asOffset((await listed())[0].offset - 1) };
+    };
+    tailedFrom.length = 0;
+    const second = await host();
+    await time.advance(1000);
+    expect(tailedFrom[0]).toBeUndefined();
+    const said: string[] = [];
+    second.onSnapshotFailed((_view, partition, error) => said.push(`${partition} ${error.message}`));
+    known = true;
+    await time.advance(1000);
+    expect(tailedFrom[0]).toBe(1);
+    expect(said).toContainEqual(expect.stringMatching(/^0 the snapshot is at offset/));
+    expect(((await state(second)) as unknown[])[0]).toEqual((before as unknown[])[0]);
   });
 
   test('is not ready until what there is has been restored', async () => {

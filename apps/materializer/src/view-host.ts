@@ -35,6 +35,7 @@ import type { SnapshotSource, SnapshotStore } from './snapshot-store.js';
 const EXPIRE_SLICE = 1000;
 const RECLAIM_SLICE_BYTES = 1024 * 1024;
 const HOUSEKEEPING_MS = 100;
+const LOG_END_RETRY_MS = 200;
 /** Entries of one page of a watch's first part. */
 const WATCH_PAGE = 500;
 const WATCH_PAGE_BYTES = 1024 * 1024;
@@ -130,10 +131,37 @@ export class ViewHost implements ViewQuery {
       this.restoring = this.restoring.then(async () => {
         if (this.closed || this.views.get(topic.name) !== hosted) return;
         const restored = await snapshots.store.restore(source, options);
-        if (this.closed || this.views.get(topic.name) !== hosted) return;
-        hosted.partitions[index] = this.host(topic, source, restored ?? new MapView(options));
+        const start = (view: MapView): void => {
+          if (this.closed || this.views.get(topic.name) !== hosted) return;
+          hosted.partitions[index] = this.host(topic, source, view);
+        };
+        if (restored === null) start(new MapView(options));
+        // Not waited for: a partition without a leader must not hold up the others.
+        else void this.isWithinLog(source, restored).then((within) => start(within ? restored : new MapView(options)));
       });
     }
+  }
+
+  /**
+   * Whether the log reaches as far as the snapshot. It may not, when the log was lost with the power (durability below `sync`) or replaced:
+   * then what follows would be taken for what the view has already. Only the leader knows, so it is asked until it answers.
+   */
+  private async isWithinLog({ view, partition }: SnapshotSource, restored: MapView): Promise<boolean> {
+    const { log, scheduler } = this.options;
+    while (!this.closed) {
+      try {
+        const { offset } = await log.barrier({ topic: view, partition });
+        if (restored.offset <= offset) return true;
+        const message = `the snapshot is at offset ${restored.offset}, the log ends at ${offset}`;
+        this.snapshotFailed(view, partition, new TidelineError('storage-damaged', message));
+        return false;
+      } catch {
+        await new Promise<void>((resolve) => {
+          scheduler.after(LOG_END_RETRY_MS, resolve);
+        });
+      }
+    }
+    return false;
   }
 
   /** Feeds the view from where it is. */
