@@ -12,8 +12,11 @@ import type { Role, TimeoutNow, VoteRequest, VoteResponse } from './types.js';
  *          └────────────────── told to by the leader (transfer) ───────────┘
  */
 
-/** A follower that lost the connection to its leader campaigns within this many ticks. */
-export const LOST_LEADER_DELAY_TICKS_MAX = 4;
+/**
+ * Followers that lost the connection to their leader campaign one after another, in the order of their ids, this many ticks apart: all of them
+ * notice at the same moment, and two that campaign together split the vote, which costs an election timeout.
+ */
+export const LOST_LEADER_STAGGER_TICKS = 3;
 
 export const campaign = (state: CoreState): void => {
   if (state.role === 'leader' || !state.promotable) return;
@@ -136,7 +139,11 @@ export const voteAnswered = (state: CoreState, response: VoteResponse): void => 
 
 /** The connection to the leader ended: do not wait for the whole election timeout. PreVote keeps a mistake harmless. */
 export const leaderLost = (state: CoreState): void => {
+  const { leader, id, options } = state;
+  let before = 0;
+  for (const voter of state.configuration.voters) if (voter !== leader && voter < id) before++;
   becomeFollower(state, state.term, NO_NODE);
   state.elapsed = 0;
-  state.timeout = 1 + randomBelow(state.rng, LOST_LEADER_DELAY_TICKS_MAX);
+  const delay = 1 + before * LOST_LEADER_STAGGER_TICKS + randomBelow(state.rng, LOST_LEADER_STAGGER_TICKS - 1);
+  state.timeout = Math.min(delay, options.electionTicks);
 };
