@@ -58,7 +58,7 @@ const commit = (): string => {
 };
 
 const replay = (seed: number): string =>
-  `npm run sim -- --seed ${seed}${mutant === undefined ? '' : ` --mutant ${mutant}`}${scenario === undefined ? '' : ` --scenario ${scenario}`}`;
+  `npm run sim -- --seed ${seed}${mutant === undefined ? '' : ` --mutant ${mutant}`}${scenario === undefined ? '' : ` --scenario ${/^[\w-]+$/.test(scenario) ? scenario : JSON.stringify(scenario)}`}`;
 
 const print = (line: string): void => {
   process.stdout.write(`${line}\n`);
