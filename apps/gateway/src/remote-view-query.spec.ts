@@ -31,11 +31,15 @@ const host = async (name: string): Promise<FakeHost> => {
     expiresAt: null,
   };
   const handler: ConnectionHandler = {
-    request: (method, _payload, responder) => {
+    request: (method, payload, responder) => {
       asked.push(method);
       if (fake.refuse) return responder.fail(fake.refuse);
       if (method === viewServiceV1.get.method) responder.ok(viewServiceV1.get.encodeResponse({ entry, position }));
-      else responder.fail(new TidelineError('unknown-view', 'no such view'));
+      else if (method === viewServiceV1.archive.method) {
+        const { key, limit } = viewServiceV1.archive.decodeRequest(payload);
+        const archived = { ...entry, key: key!, expiresAt: asLogTime(7), partition: 2, archivedAt: 8 };
+        responder.ok(viewServiceV1.archive.encodeResponse({ entries: [archived], cursor: `after ${limit}` }));
+      } else responder.fail(new TidelineError('unknown-view', 'no such view'));
     },
     stream: (_method, _payload, producer) => {
       const events: WatchEvent[] = [
@@ -128,5 +132,15 @@ describe('views elsewhere', () => {
     const events = await firstValueFrom(watched.pipe(take(2), toArray()));
     expect(events.map((event) => event.type)).toEqual(['put', 'live']);
     await expect(firstValueFrom(watched.pipe(toArray()))).rejects.toMatchObject({ code: 'shutting-down' });
+  });
+
+  test('are asked for their archive', async () => {
+    const query = queryOver((await host('one')).address);
+    const asked = { view: 'v', key: Buffer.from('old'), from: null, to: asLogTime(9), limit: 5, cursor: null };
+    const { entries, cursor } = await query.archive(asked);
+    expect(entries).toEqual([
+      expect.objectContaining({ key: Buffer.from('old'), partition: 2, expiresAt: 7, archivedAt: 8 }),
+    ]);
+    expect(cursor).toBe('after 5');
   });
 });
