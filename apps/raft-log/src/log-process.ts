@@ -94,6 +94,14 @@ export class LogProcess {
           ),
         ),
       ...(parts.onSync ? { onSync: parts.onSync } : {}),
+      onDamage: (group, state) => {
+        const log = `the log of group ${group} in ${this.directory.groupDirectory(group)}`;
+        parts.say(
+          state === 'found'
+            ? `${log} is damaged; it is being repaired from the other nodes`
+            : `${log} has been repaired`,
+        );
+      },
       electionTimeoutMs: options.electionTimeoutMs,
       heartbeatMs: options.heartbeatMs,
       limits: {

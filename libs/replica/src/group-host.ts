@@ -44,6 +44,9 @@ export interface TurnTaker {
   process(): void;
 }
 
+/** What becomes of damage in a log: it is found and being repaired from the peers, or that is done. */
+export type DamageState = 'found' | 'repaired';
+
 /** What a group needs of the node it lives on. */
 export interface GroupHost {
   readonly nodeId: NodeId;
@@ -57,6 +60,8 @@ export interface GroupHost {
   wake(group: TurnTaker): void;
   send(group: GroupId, message: PeerMessage): void;
   synced(group: GroupId, elapsedMs: number): void;
+  /** A read met damage in the group's log; it is being repaired, or has been. */
+  damage(group: GroupId, state: DamageState): void;
   /** The log of the group is unusable: the process must end. */
   fatal(group: GroupId, error: Error): void;
 }

@@ -4,7 +4,7 @@ export { LOG_TIME_LEAD_MS } from './log-time.js';
 export type { PeerNetwork } from './peer-network.js';
 export type { BarrierCallback, BarrierPoint } from './read-barriers.js';
 export { Group } from './replica-group.js';
-export type { Acks, GroupStatus, ReadResult } from './group-host.js';
+export type { Acks, DamageState, GroupStatus, ReadResult } from './group-host.js';
 export { REPLICA_LIMITS, type ReplicaLimits, type ReplicaMutants } from './replica-limits.js';
 export {
   ELECTION_TIMEOUT_MS,

@@ -47,6 +47,7 @@ describe('a damaged log', () => {
     victim.replica!.onOpened((group) => opened.push(group.id));
     cluster.converge();
     expect(opened).toEqual([1]);
+    expect(victim.damage).toEqual(['found', 'repaired']);
     expect(numbersAt(cluster, victim)).toEqual(sequence(115));
     expect(cluster.readAll(victim).equals(cluster.readAll(cluster.elect()))).toBe(true);
   });
@@ -160,6 +161,7 @@ describe('a damaged log', () => {
     fill(cluster, 116, 125);
     cluster.time.until(() => !victim.group().status().damaged);
     cluster.converge();
+    expect(victim.damage).toEqual(['found', 'repaired']);
     expect(numbersAt(cluster, victim)).toEqual(sequence(125));
   });
 

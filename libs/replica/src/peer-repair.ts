@@ -1,6 +1,7 @@
 import { NO_OFFSET, NO_TERM, asOffset, type NodeId, type Offset, type Term } from '#kernel';
 import type { PartitionLog } from '#storage';
 import { forEachBatch } from '#wire';
+import type { DamageState } from './group-host.js';
 import { LogRepair } from './log-repair.js';
 import type { PeerMessage, RepairRequest, RepairResponse, RepairSnapshot } from './raft-messages-v1.js';
 import type { SessionLimits } from './session-table.js';
@@ -22,6 +23,8 @@ export interface RepairableGroup {
   /** Hands leadership to another voter than this one, if there is one. */
   yieldTo(exceptPeer: NodeId): void;
   send(message: PeerMessage): void;
+  /** Told when the repair of its own log begins and ends. */
+  damage(state: DamageState): void;
   fail(error: Error): void;
 }
 
@@ -94,6 +97,7 @@ export class PeerRepair {
     if (range.toOffset === null || range.toOffset > group.readable()) return;
     const peers = group.members().filter((id) => id !== group.nodeId);
     if (peers.length === 0) return;
+    group.damage('found');
     this.own = new LogRepair(group.log, {
       nodeId: group.nodeId,
       peers,
@@ -103,6 +107,7 @@ export class PeerRepair {
       send: (request) => group.send(request),
       done: () => {
         this.own = null;
+        group.damage('repaired');
       },
       failed: (error) => group.fail(error),
     });

@@ -219,6 +219,7 @@ export class Group implements TurnTaker {
       adopt: (snapshot) => this.checkpoints.adopt(snapshot),
       yieldTo: (exceptPeer) => this.yieldTo(exceptPeer),
       send: (message) => host.send(this.id, message),
+      damage: (state) => host.damage(this.id, state),
       fail: (error) => this.fail(error),
     });
   }

@@ -11,7 +11,7 @@ import {
 } from '#kernel';
 import type { PartitionLog } from '#storage';
 import { decodeCheckpoint } from './checkpoint-v1.js';
-import type { GroupHost, TurnTaker } from './group-host.js';
+import type { DamageState, GroupHost, TurnTaker } from './group-host.js';
 import { LogRepair } from './log-repair.js';
 import { LogState } from './log-state.js';
 import type { PeerNetwork } from './peer-network.js';
@@ -37,6 +37,8 @@ export interface ReplicaNodeOptions {
   readonly onFatal: (group: GroupId, error: Error) => void;
   /** One durable write took so long. */
   readonly onSync?: (group: GroupId, elapsedMs: number) => void;
+  /** Damage of a log was found and is being repaired from the peers; or that is done. */
+  readonly onDamage?: (group: GroupId, state: DamageState) => void;
   readonly tickMs?: number;
   readonly electionTimeoutMs?: number;
   readonly heartbeatMs?: number;
@@ -128,6 +130,7 @@ export class ReplicaNode {
       wake: (group) => this.wake(group),
       send: (group, message) => this.send(group, message),
       synced: (group, elapsedMs) => options.onSync?.(group, elapsedMs),
+      damage: (group, state) => options.onDamage?.(group, state),
       fatal: (group, error) => options.onFatal(group, error),
     };
   }
@@ -203,11 +206,13 @@ export class ReplicaNode {
       send: (request) => this.send(log.group, request),
       done: () => {
         this.repairs.delete(log.group);
+        this.host.damage(log.group, 'repaired');
         this.openOrRepair(log, bootstrapVoters);
       },
       failed: (error) => this.options.onFatal(log.group, error),
     });
     this.repairs.set(log.group, { log, repair });
+    this.host.damage(log.group, 'found');
   }
 
   /** Groups whose logs are being repaired. */

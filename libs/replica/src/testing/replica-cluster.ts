@@ -15,7 +15,7 @@ import { encodeBatch, type BatchSession, type RecordInput } from '#wire';
 import { SimulatedDisk, type DiskFaults } from '../../../storage/src/testing/index.js';
 import type { Appended } from '../append-waiters.js';
 import type { BarrierPoint } from '../read-barriers.js';
-import type { Acks, ReadResult } from '../group-host.js';
+import type { Acks, DamageState, ReadResult } from '../group-host.js';
 import type { Group } from '../replica-group.js';
 import type { ReplicaLimits, ReplicaMutants } from '../replica-limits.js';
 import { ReplicaNode, groupDirectoryName } from '../replica-node.js';
@@ -56,6 +56,8 @@ export class ClusterMachine {
   wallOffsetMs = 0;
   replica: ReplicaNode | null = null;
   readonly fatal: Error[] = [];
+  /** What its process has said about damage. */
+  readonly damage: DamageState[] = [];
   private life = 0;
 
   constructor(
@@ -119,6 +121,7 @@ export class ClusterMachine {
         this.fatal.push(error);
         time.defer(alive(() => this.kill()));
       },
+      onDamage: (_group, state) => this.damage.push(state),
       tickMs: options.tickMs ?? 50,
       electionTimeoutMs: options.electionTimeoutMs,
       heartbeatMs: options.heartbeatMs,
