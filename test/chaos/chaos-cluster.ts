@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { LaunchedProcess } from '../../apps/cli/src/cluster-launcher.js';
 import { freeBasePort } from '../support/free-ports.js';
@@ -165,6 +165,11 @@ export class ChaosCluster {
     if (disk instanceof SmallDisk) return disk;
     this.smallDiskRefusal = disk;
     return null;
+  }
+
+  /** Everything the process has said. */
+  logOf(node: ChaosNode): string {
+    return readFileSync(join(this.options.directory, `${node.name}.log`), 'utf8');
   }
 
   node(id: number): ChaosNode {

@@ -179,8 +179,12 @@ const flip = async (context: FaultContext): Promise<boolean> => {
       if (ok || !problems.some(({ severity, file }) => severity === 'damage' && file === flipped.file))
         problem(`the offline check finds nothing wrong with ${flipped.file} after bytes were flipped`);
     }
+    const logBefore = cluster.logOf(node).length;
     node.process.start();
     await untilRepaired(context, node);
+    const said = cluster.logOf(node).slice(logBefore);
+    if (flipped !== null && !(said.includes('is damaged') && said.includes('has been repaired')))
+      problem(`${node.name} did not say that its log was damaged and has been repaired`);
   });
   return done;
 };

@@ -14,6 +14,7 @@ import { KeyLoad } from './key-load.js';
 import { Pace } from './pace.js';
 import { RECORD_PARTITIONS, RECORD_TOPIC, RecordLoad, RecordTailer } from './record-load.js';
 import { Schedule } from './schedule.js';
+import { StallWatch } from './stall-watch.js';
 import { Statistics } from './statistics.js';
 
 const USAGE = `npm run chaos -- [--minutes M] [--seed S] [--nodes 3] [--rate OPERATIONS-PER-SECOND] [--quick] [--keep]
@@ -305,6 +306,7 @@ const main = async (): Promise<number> => {
       sleeper.stop();
     });
   }
+  const stallWatch = new StallWatch(say);
   let problems = 1;
   try {
     run = new ChaosRun(options, cluster, sleeper);
@@ -312,6 +314,7 @@ const main = async (): Promise<number> => {
   } catch (error) {
     console.error(error);
   } finally {
+    stallWatch.close();
     await cluster.stop('SIGKILL');
     const keep = problems > 0 || options.keep;
     cluster.unmount({ keep });

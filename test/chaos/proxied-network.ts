@@ -109,8 +109,13 @@ class Pipe {
       if (this.heldBytes <= HELD_BYTES_MAX) this.source()?.resume();
       if (!sink.write(chunk)) {
         this.waiting = true;
-        sink.once('drain', this.goOn);
-        sink.once('close', this.goOn);
+        const drained = (): void => {
+          sink.off('drain', drained);
+          sink.off('close', drained);
+          this.goOn();
+        };
+        sink.on('drain', drained);
+        sink.on('close', drained);
       }
     }
   }
