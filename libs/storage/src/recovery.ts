@@ -143,7 +143,7 @@ export const recoverPartition = (place: RecoveryPlace): RecoveredLog => {
     record.truncateAfter = null;
     stateFile.saveSync();
   }
-  if (lastOffset < record.durable && damaged.at(-1)?.toOffset !== null) {
+  if (lastOffset < record.durable && damaged.at(-1)?.toOffset !== null && !place.truncateOnAnyDamage) {
     corruption(last?.path ?? directory, {
       position: last?.dataEnd ?? 0,
       resumesAt: null,
