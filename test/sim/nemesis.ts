@@ -1,4 +1,4 @@
-import { randomBelow, randomChance, type Rng } from '#kernel';
+import { asOffset, randomBelow, randomChance, type Rng } from '#kernel';
 import { EVENTS, THINGS, type Machine } from './machine.js';
 import { FAULT_KINDS, type FaultKind } from './swarm.js';
 import type { World } from './world.js';
@@ -321,12 +321,16 @@ export class Nemesis {
   }
 
   trim(): void {
-    const machine = this.any(this.world.machines);
-    const group = machine.group(EVENTS.group);
-    if (group === undefined) return;
-    const { readableOffset, logStartOffset } = group;
-    const to = logStartOffset + randomBelow(this.rng, Math.max(1, readableOffset - logStartOffset));
-    group.trimBefore(to as never);
+    // All of it on all that are there: who is not there, or behind, needs a snapshot.
+    const everywhere = randomChance(this.rng, 0.3);
+    const machines = everywhere ? this.world.up : [this.any(this.world.machines)];
+    for (const machine of machines) {
+      const group = machine.group(EVENTS.group);
+      if (group === undefined) continue;
+      const { readableOffset, logStartOffset } = group;
+      const count = Math.max(1, readableOffset - logStartOffset + 1);
+      group.trimBefore(asOffset(logStartOffset + (everywhere ? count : randomBelow(this.rng, count))));
+    }
   }
 
   /** Everything is put right; machines whose disks are past help stay down. */

@@ -88,7 +88,7 @@ describe('the simulator', () => {
     async (mutant) => {
       const { code, output } = await simulate('--seeds', String(MUTANT_SEEDS), '--mutant', mutant);
       expect(code).toBe(1);
-      expect(output).toMatch(/^invariant \d+: /m);
+      expect(output).toMatch(/^(invariant \d+|failed): /m);
       expect(output).toMatch(new RegExp(`^seed \\d+, commit .*, mutant ${mutant}$`, 'm'));
       expect(output).toMatch(new RegExp(`^again: npm run sim -- --seed \\d+ --mutant ${mutant}$`, 'm'));
     },

@@ -97,7 +97,7 @@ export const drawSwarm = (rng: Rng, mutant: MutantName | null): Swarm => {
     everyMs,
     driftMax: randomChance(rng, 0.5) ? 0 : between(rng, 0, 0.05),
     checkpointBytes: oneOf(rng, [4096, 16_384, 65_536]),
-    segmentBytes: oneOf(rng, [8192, 16_384, 65_536]),
+    segmentBytes: oneOf(rng, [4096, 8192, 65_536]),
     messageBytesMax: oneOf(rng, [2048, 16_384, 1024 * 1024]),
     sessionsMax: oneOf(rng, [4, 64, 10_000]),
     electionTimeoutMs: oneOf(rng, [500, 1000]),
@@ -116,7 +116,7 @@ const forMutant = (swarm: Swarm, mutant: MutantName, rng: Rng): Swarm => {
   };
   switch (mutant) {
     case 'truncate-on-any-checksum-error':
-      return more('corruption', 'crash');
+      return { ...more('corruption', 'crash'), everyMs: { ...more('corruption', 'crash').everyMs, membership: 0 } };
     case 'retry-after-failed-sync':
       return more('diskError', 'crash');
     case 'no-directory-sync':
@@ -126,6 +126,9 @@ const forMutant = (swarm: Swarm, mutant: MutantName, rng: Rng): Swarm => {
       return more('trim', 'crash', 'partition');
     case 'expiry-on-local-clock':
       return more('clockJump');
+    case 'read-without-round':
+      // A leader that stood still answers before it hears of its successor.
+      return { ...more('pause'), everyMs: { ...base.everyMs, membership: 0, pause: between(rng, 1500, 3000) } };
     default:
       return more('partition', 'crash');
   }
