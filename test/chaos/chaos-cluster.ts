@@ -2,6 +2,7 @@ import { cpSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { LaunchedProcess } from '../../apps/cli/src/cluster-launcher.js';
 import { freeBasePort } from '../support/free-ports.js';
+import { Countdown } from './countdown.js';
 import { ProxiedNetwork } from './proxied-network.js';
 import { SmallDisk } from './small-disk.js';
 
@@ -87,6 +88,8 @@ export class ChaosCluster {
   /** Why the log service and the native port are not proxied; empty when they are. */
   advertisedRefusal = '';
 
+  private unmounted = false;
+
   private constructor(readonly options: ChaosClusterOptions) {}
 
   static async create(options: ChaosClusterOptions): Promise<ChaosCluster> {
@@ -95,6 +98,7 @@ export class ChaosCluster {
       await cluster.lay();
     } catch (error) {
       await cluster.stop();
+      cluster.unmount({ keep: false });
       throw error;
     }
     return cluster;
@@ -178,11 +182,11 @@ export class ChaosCluster {
 
   /** Waits until all given nodes are ready. @throws when one ends or time runs out */
   async ready(timeoutMs: number, nodes: readonly ChaosNode[] = this.nodes): Promise<void> {
-    const deadline = performance.now() + timeoutMs;
+    const countdown = new Countdown(timeoutMs);
     for (const node of nodes) {
       while (!(await node.isReady())) {
         if (!node.process.running) throw new Error(`${node.name} ended before it was ready`);
-        if (performance.now() > deadline)
+        if (countdown.isOver)
           throw new Error(`${node.name} was not ready after ${timeoutMs} ms: ${await node.failedChecks()}`);
         await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
       }
@@ -210,7 +214,7 @@ export class ChaosCluster {
     return null;
   }
 
-  /** Ends all processes, by their ids, and keeps what was on the small disk only if asked to. */
+  /** Ends all processes, by their ids, and the proxies. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     for (const { process } of this.nodes) process.kill('SIGCONT');
     await Promise.all(this.nodes.map(({ process }) => process.stop(signal)));
@@ -220,9 +224,13 @@ export class ChaosCluster {
   /** For the last moment, when nothing can be waited for. */
   killNow(): void {
     for (const { process } of this.nodes) process.kill('SIGKILL');
+    this.unmount({ keep: false });
   }
 
+  /** Lets the small disk go; what is on it is copied beside the other nodes' data if it shall be kept. */
   unmount(options: { readonly keep: boolean }): void {
+    if (this.unmounted) return;
+    this.unmounted = true;
     for (const node of this.nodes) {
       if (node.disk === null) continue;
       node.disk.empty();

@@ -77,8 +77,19 @@ const outcome = async <T>(call: Promise<T>): Promise<CallResult<T>> => {
 
 /** Longest time a call is tried for. */
 const CALL_MS_MAX = 15_000;
-/** Longest one request may take before another gateway is asked. */
-const ATTEMPT_MS_MAX = 4_000;
+
+/** How long a client waits. */
+export interface Patience {
+  /** One request; then another gateway is asked. */
+  readonly attemptMs: number;
+  /** A call with all its requests: no other is begun after that. */
+  readonly callMs: number;
+}
+
+export const PATIENT: Patience = { attemptMs: 4_000, callMs: CALL_MS_MAX };
+/** Asks once and soon asks anew: some of its questions are always fresh when a node that stood still, or was cut off, answers again. */
+export const IMPATIENT: Patience = { attemptMs: 1_000, callMs: 0 };
+
 const PAUSE_MS_MIN = 20;
 const PAUSE_MS_MAX = 500;
 
@@ -99,6 +110,7 @@ export class RestChaosClient implements ChaosClient {
     /** Of all gateways, the one to ask first in front. */
     private readonly addresses: readonly string[],
     private readonly rng: Rng,
+    private readonly patience: Patience = PATIENT,
   ) {}
 
   async get(key: string): Promise<CallResult<string | null>> {
@@ -152,12 +164,15 @@ export class RestChaosClient implements ChaosClient {
   }
 
   private async request(address: string, path: string, init: RequestInit): Promise<Answer> {
-    const response = await fetch(`http://${address}${path}`, { ...init, signal: AbortSignal.timeout(ATTEMPT_MS_MAX) });
+    const response = await fetch(`http://${address}${path}`, {
+      ...init,
+      signal: AbortSignal.timeout(this.patience.attemptMs),
+    });
     return { status: response.status, text: await response.text() };
   }
 
   private async call<T>(attempt: (address: string) => Promise<{ value: T } | Refusal>): Promise<CallResult<T>> {
-    const deadline = performance.now() + CALL_MS_MAX;
+    const deadline = performance.now() + this.patience.callMs;
     let inDoubt = false;
     for (let i = 0; ; i++) {
       let refusal: Refusal;

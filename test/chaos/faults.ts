@@ -1,6 +1,7 @@
 import { randomBelow, randomChance } from '#kernel';
 import { nodeFileSystem, verifyDataDirectory } from '#storage';
 import type { ChaosCluster, ChaosNode } from './chaos-cluster.js';
+import { Countdown } from './countdown.js';
 import { withVictim, type Fault, type FaultContext } from './fault.js';
 import { flipBytes } from './flipped-bytes.js';
 import { RECORD_PARTITIONS, RECORD_TOPIC } from './record-load.js';
@@ -110,7 +111,7 @@ const FULL_NOTICED_MS_MAX = 20_000;
 
 /** A write has been refused for want of room, or the node leads no more. */
 const refuses = async (context: FaultContext, before: number, leads: () => Promise<boolean>): Promise<boolean> => {
-  for (const until = performance.now() + FULL_NOTICED_MS_MAX; performance.now() < until;) {
+  for (const countdown = new Countdown(FULL_NOTICED_MS_MAX); !countdown.isOver;) {
     if (storageFull(context) > before || !(await leads())) return true;
     await context.sleep(100);
   }
@@ -120,8 +121,8 @@ const refuses = async (context: FaultContext, before: number, leads: () => Promi
 const fillNearly = async (context: FaultContext, node: ChaosNode): Promise<void> => {
   const { cluster, say, sleep, problem } = context;
   const helper = cluster.nodes.find((other) => other !== node)!;
-  const deadline = performance.now() + LEADS_MS_MAX;
-  while ((await cluster.leader(RECORD_TOPIC, 0))?.id !== node.id && performance.now() < deadline) {
+  const countdown = new Countdown(LEADS_MS_MAX);
+  while ((await cluster.leader(RECORD_TOPIC, 0))?.id !== node.id && !countdown.isOver) {
     await transferLeadership(node, helper).catch(() => undefined);
     await sleep(200);
   }
@@ -202,13 +203,13 @@ const untilRepaired = async ({ cluster, sleep, problem, say }: FaultContext, nod
   } finally {
     clearInterval(watch);
   }
-  const deadline = performance.now() + READY_MS_MAX;
+  const countdown = new Countdown(READY_MS_MAX);
   for (;;) {
     const damage = verifyDataDirectory(nodeFileSystem, node.dataDir).problems.filter(
       ({ severity }) => severity === 'damage',
     );
     if (damage.length === 0) return;
-    if (performance.now() > deadline) {
+    if (countdown.isOver) {
       const [{ file, what }] = damage;
       problem(`${node.name} has not repaired ${file} after ${READY_MS_MAX} ms: ${what}`);
       return;

@@ -4,6 +4,7 @@ import { nodeFileSystem, openPartitionLog, verifyDataDirectory, type GroupReport
 import { batchLastOffset, forEachBatch } from '#wire';
 import { checkLinearizability } from '../support/linearizability.js';
 import { SEGMENT_BYTES, type ChaosCluster, type ChaosNode } from './chaos-cluster.js';
+import { Countdown } from './countdown.js';
 import type { ChaosClient } from './clients.js';
 import type { History } from './history.js';
 import { RECORD_PARTITIONS, RECORD_TOPIC, type Producer, type RecordTailer } from './record-load.js';
@@ -40,7 +41,7 @@ export interface ConvergedPartition {
 export const convergedViews = async (
   cluster: ChaosCluster,
 ): Promise<{ readonly partitions: readonly ConvergedPartition[]; readonly findings: Findings }> => {
-  const deadline = performance.now() + CONVERGED_MS_MAX;
+  const countdown = new Countdown(CONVERGED_MS_MAX);
   for (;;) {
     const described = await Promise.all(cluster.nodes.map((node) => viewsOf(node)));
     const lagging = described.flatMap((partitions, i) =>
@@ -59,7 +60,7 @@ export const convergedViews = async (
       );
       return { partitions: described[0], findings };
     }
-    if (performance.now() > deadline)
+    if (countdown.isOver)
       return { partitions: described[0], findings: [`views did not converge in ${CONVERGED_MS_MAX} ms`, ...lagging] };
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
@@ -163,8 +164,8 @@ const checkTail = async (
   records: readonly LoggedRecord[],
 ): Promise<Findings> => {
   const seen = tailer.seen[partition];
-  const deadline = performance.now() + CONVERGED_MS_MAX;
-  while (seen.length < records.length && performance.now() < deadline)
+  const countdown = new Countdown(CONVERGED_MS_MAX);
+  while (seen.length < records.length && !countdown.isOver)
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   if (seen.length === records.length && digestOf(seen) === digestOf(records)) return [];
   const at = records.findIndex(({ offset, value }, i) => seen[i]?.offset !== offset || seen[i].value !== value);

@@ -9,7 +9,7 @@ const KEYS = 24;
 /** Half of the operations go to the first few keys, so that clients meet. */
 const HOT_KEYS = 6;
 /** A key is given up after so many operations, or outcomes nobody knows, and another takes its place: the search in its history stays short. */
-const OPERATIONS_PER_KEY_MAX = 150;
+const OPERATIONS_PER_KEY_MAX = 200;
 const UNKNOWN_PER_KEY_MAX = 5;
 
 interface LiveKey {
@@ -29,14 +29,21 @@ export class KeyLoad {
   constructor(
     private readonly parts: {
       readonly clients: readonly ChaosClient[];
+      /** These only read. */
+      readonly readers: readonly ChaosClient[];
       readonly history: History;
       readonly statistics: Statistics;
       readonly pace: Pace;
+      readonly readersPace: Pace;
       readonly rng: Rng;
     },
   ) {
     this.keys = Array.from({ length: KEYS }, () => this.newKey());
-    this.workers = parts.clients.map((client, i) => this.work(client, i));
+    const { clients, readers } = parts;
+    this.workers = [
+      ...clients.map((client, i) => this.work(client, i, parts.pace)),
+      ...readers.map((client, i) => this.work(client, clients.length + i, parts.readersPace)),
+    ];
   }
 
   private newKey(): LiveKey {
@@ -59,11 +66,12 @@ export class KeyLoad {
     return lot < 80 ? { kind: 'put', value } : { kind: 'put-if-absent', value };
   }
 
-  private async work(client: ChaosClient, index: number): Promise<void> {
+  private async work(client: ChaosClient, index: number, pace: Pace): Promise<void> {
+    const onlyReads = index >= this.parts.clients.length;
     for (;;) {
-      await this.parts.pace.turn();
+      await pace.turn();
       if (!this.running) return;
-      await this.operate(client, index, this.pick(), this.pickInput(index));
+      await this.operate(client, index, this.pick(), onlyReads ? { kind: 'get' } : this.pickInput(index));
     }
   }
 

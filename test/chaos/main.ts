@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { TidelineClient } from '#client';
 import { SeededRng } from '#kernel';
 import { ChaosCluster } from './chaos-cluster.js';
-import { NativeChaosClient, RestChaosClient, type ChaosClient } from './clients.js';
+import { IMPATIENT, NativeChaosClient, RestChaosClient, type ChaosClient } from './clients.js';
 import { FAULTS, READY_MS_MAX } from './faults.js';
 import { checkDisks, checkHistory, checkRecords, convergedViews, readAllKeys, type Findings } from './final-checks.js';
 import { History } from './history.js';
@@ -17,17 +17,23 @@ import { Schedule } from './schedule.js';
 import { StallWatch } from './stall-watch.js';
 import { Statistics } from './statistics.js';
 
-const USAGE = `npm run chaos -- [--minutes M] [--seed S] [--nodes 3] [--rate OPERATIONS-PER-SECOND] [--quick] [--keep]
+const USAGE = `npm run chaos -- [--minutes M] [--seed S] [--nodes 3] [--rate OPERATIONS-PER-SECOND] [--only WORDS] [--quick] [--keep]
 
 Runs that many operating system processes as one cluster, does bad things to them under load for M minutes (default 5), and
-checks what clients saw, the logs and the views. --quick: short faults, half a minute. Exits 1 if anything is wrong.`;
+checks what clients saw, the logs and the views. --quick: short faults, half a minute. --only: faults whose names contain the words.
+Exits 1 if anything is wrong.
+
+Faults: ${FAULTS.map(({ kind }) => kind).join(' · ')}`;
 
 const MINUTES_MAX = 120;
 const RATE_MAX = 2000;
 const NODES_MAX = 7;
 /** Of all operations, the share of appended records. */
-const APPENDS_SHARE = 0.4;
+const APPENDS_SHARE = 0.35;
+/** The share of reads by those who do nothing else. */
+const READERS_SHARE = 0.2;
 const CLIENTS_PER_GATEWAY = 2;
+const READERS_PER_GATEWAY = 3;
 /** With all faults gone the load goes on for a while: it must get through. */
 const CALM_MS = 3000;
 const MIB = 1024 * 1024;
@@ -45,6 +51,7 @@ interface ChaosOptions {
   readonly seed: number;
   readonly nodes: number;
   readonly rate: number;
+  readonly only: string;
   readonly quick: boolean;
   readonly keep: boolean;
 }
@@ -56,11 +63,12 @@ const readOptions = (): ChaosOptions | string => {
       seed: { type: 'string' },
       nodes: { type: 'string', default: '3' },
       rate: { type: 'string', default: '400' },
+      only: { type: 'string', default: '' },
       quick: { type: 'boolean', default: false },
       keep: { type: 'boolean', default: false },
     },
   });
-  const { quick, keep } = values;
+  const { only, quick, keep } = values;
   const minutes = Number(values.minutes ?? (quick ? 0.5 : 5));
   const seed = values.seed === undefined ? randomInt(2 ** 32) : Number(values.seed);
   const nodes = Number(values.nodes);
@@ -69,7 +77,8 @@ const readOptions = (): ChaosOptions | string => {
   if (!Number.isInteger(seed) || seed < 0) return '--seed is a whole number';
   if (!(Number.isInteger(nodes) && nodes >= 3 && nodes <= NODES_MAX)) return `--nodes is 3 to ${NODES_MAX}`;
   if (!(rate >= 1 && rate <= RATE_MAX)) return `--rate is 1 to ${RATE_MAX}`;
-  return { minutes, seed, nodes, rate, quick, keep };
+  if (!FAULTS.some(({ kind }) => kind.includes(only))) return `--only ${only}: no fault is called so`;
+  return { minutes, seed, nodes, rate, only, quick, keep };
 };
 
 /** What was found wrong. */
@@ -88,6 +97,12 @@ const counts = (map: ReadonlyMap<string, number>): string =>
   [...map]
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([name, n]) => `${name} ${n}`)
+    .join(' · ') || 'none';
+
+const durations = (map: ReadonlyMap<string, number>): string =>
+  [...map]
+    .sort(([, a], [, b]) => b - a)
+    .map(([name, ms]) => `${name} ${seconds(ms)}`)
     .join(' · ') || 'none';
 
 /** Pauses that end at once when the run is being stopped. */
@@ -121,7 +136,7 @@ class ChaosRun {
   private readonly verdicts = new Verdicts();
   private readonly history = new History();
   private readonly rng: SeededRng;
-  private readonly statistics: Statistics;
+  private readonly statistics = new Statistics();
   private schedule: Schedule | null = null;
 
   constructor(
@@ -130,7 +145,6 @@ class ChaosRun {
     private readonly sleeper: Sleeper,
   ) {
     this.rng = new SeededRng(options.seed);
-    this.statistics = new Statistics(() => this.schedule?.active ?? []);
   }
 
   readonly problem = (text: string): void => {
@@ -162,12 +176,20 @@ class ChaosRun {
     const tailer = new RecordTailer(
       await TidelineClient.connect({ addresses: cluster.nodes.map((node) => node.nativeAddress), name: 'tail' }),
     );
+    const readers = cluster.nodes.flatMap(({ id, process }) =>
+      Array.from(
+        { length: READERS_PER_GATEWAY },
+        (_, i) => new RestChaosClient(`reader-${id}-${i}`, [process.httpAddress], this.rng.fork(), IMPATIENT),
+      ),
+    );
     const keyClients: ChaosClient[] = [...rest, ...native.flatMap((client) => [client, client])];
     const keyLoad = new KeyLoad({
       clients: keyClients,
+      readers,
       history: this.history,
       statistics: this.statistics,
-      pace: new Pace(options.rate * (1 - APPENDS_SHARE)),
+      pace: new Pace(options.rate * (1 - APPENDS_SHARE - READERS_SHARE)),
+      readersPace: new Pace(options.rate * READERS_SHARE),
       rng: this.rng.fork(),
     });
     const recordLoad = new RecordLoad({
@@ -193,7 +215,9 @@ class ChaosRun {
 
   private async faults(): Promise<void> {
     const { cluster, options, sleeper } = this;
-    const faults = FAULTS.filter(({ needsSmallDisk }) => !needsSmallDisk || cluster.smallDiskRefusal === '');
+    const faults = FAULTS.filter(
+      ({ kind, needsSmallDisk }) => kind.includes(options.only) && (!needsSmallDisk || cluster.smallDiskRefusal === ''),
+    );
     if (cluster.smallDiskRefusal !== '') say(`faults of a full disk are left out: ${cluster.smallDiskRefusal}`);
     if (cluster.advertisedRefusal !== '')
       say(`log service and native port are reached without proxies: ${cluster.advertisedRefusal}`);
@@ -239,7 +263,8 @@ class ChaosRun {
 operations  ${counts(statistics.outcomes)}
 errors      ${counts(statistics.codes)}
 faults      ${counts(this.schedule!.done)}
-longest time without an acknowledged write: ${seconds(statistics.longestGap.ms)}${during(statistics.longestGap.during)}
+longest time without an acknowledged write: ${seconds(statistics.longestPauseMs)}
+by faults   ${durations(statistics.pauses)}
 `);
     verdicts.report('nothing unexpected while it ran', this.during);
     verdicts.report(`${history.operations} operations on ${history.keys.length} keys are linearizable`, [
@@ -274,7 +299,9 @@ longest time without an acknowledged write: ${seconds(statistics.longestGap.ms)}
   }
 }
 
-const during = (faults: readonly string[]): string => (faults.length > 0 ? ` (${faults.join(', ')})` : '');
+const againWith = ({ minutes, seed, nodes, rate, only, quick }: ChaosOptions): string =>
+  `npm run chaos -- --minutes ${minutes} --seed ${seed} --nodes ${nodes} --rate ${rate}` +
+  `${only === '' ? '' : ` --only '${only}'`}${quick ? ' --quick' : ''}`;
 
 const main = async (): Promise<number> => {
   const options = readOptions();
@@ -282,8 +309,8 @@ const main = async (): Promise<number> => {
     console.error(`${options}\n\n${USAGE}`);
     return 2;
   }
-  const { minutes, seed, nodes, quick } = options;
-  const again = `npm run chaos -- --minutes ${minutes} --seed ${seed} --nodes ${nodes}${quick ? ' --quick' : ''}`;
+  const { minutes, seed, nodes } = options;
+  const again = againWith(options);
   const directory = mkdtempSync(join(tmpdir(), 'tideline-chaos-'));
   say(`seed ${seed}, ${nodes} nodes, ${minutes} minutes, data in ${directory}`);
   const sleeper = new Sleeper();

@@ -1,5 +1,6 @@
 import { randomBelow, randomChance, type Rng } from '#kernel';
 import type { Fault, FaultContext } from './fault.js';
+import { add } from './statistics.js';
 
 /** Every kind once, in a random order, then again: no run goes without one for long. */
 class Deck {
@@ -43,16 +44,11 @@ const QUIET_MS_MAX = 3000;
 export class Schedule {
   /** Faults done, by kind. */
   readonly done = new Map<string, number>();
-  private readonly current: string[] = [];
 
   constructor(
     private readonly faults: readonly Fault[],
     private readonly context: FaultContext,
   ) {}
-
-  get active(): readonly string[] {
-    return [...this.current];
-  }
 
   async run(goOn: () => boolean): Promise<void> {
     const { rng, quick, sleep } = this.context;
@@ -71,13 +67,14 @@ export class Schedule {
   }
 
   private async one(fault: Fault): Promise<void> {
-    this.current.push(fault.kind);
+    const { statistics } = this.context;
+    statistics.faultBegins(fault.kind);
     try {
-      if (await fault.run(this.context)) this.done.set(fault.kind, (this.done.get(fault.kind) ?? 0) + 1);
+      if (await fault.run(this.context)) add(this.done, fault.kind);
     } catch (error) {
       this.context.problem(`${fault.kind}: ${(error as Error).message}`);
     } finally {
-      this.current.splice(this.current.indexOf(fault.kind), 1);
+      statistics.faultEnds(fault.kind);
     }
   }
 }

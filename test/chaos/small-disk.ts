@@ -50,7 +50,8 @@ export class SmallDisk {
     rmSync(this.junk, { force: true });
   }
 
+  /** Also while processes that are just ending use it: it goes with them. */
   unmount(): void {
-    execFileSync('umount', [this.path], { stdio: 'pipe' });
+    execFileSync('umount', ['-l', this.path], { stdio: 'pipe' });
   }
 }

@@ -1,27 +1,38 @@
-/** Counts of outcomes, and the pauses in which nothing was acknowledged. */
+/** Counts of outcomes, and the pauses in which no write was acknowledged. */
 export class Statistics {
   readonly outcomes = new Map<string, number>();
   /** Codes of what was not ok. */
   readonly codes = new Map<string, number>();
+  /** Longest pause, ms, by the kinds of faults that were there at some time during it. */
+  readonly pauses = new Map<string, number>();
+  longestPauseMs = 0;
   private lastAck = performance.now();
-  private lastAckFaults: readonly string[] = [];
-  longestGap: { readonly ms: number; readonly during: readonly string[] } = { ms: 0, during: [] };
-
-  constructor(private readonly activeFaults: () => readonly string[]) {}
+  private readonly active = new Set<string>();
+  private readonly sinceLastAck = new Set<string>();
 
   count(operation: string, outcome: string, code = ''): void {
     add(this.outcomes, `${operation} ${outcome}`);
     if (code !== '') add(this.codes, code);
   }
 
+  faultBegins(kind: string): void {
+    this.active.add(kind);
+    this.sinceLastAck.add(kind);
+  }
+
+  faultEnds(kind: string): void {
+    this.active.delete(kind);
+  }
+
   /** A write was acknowledged. */
   acknowledged(): void {
     const now = performance.now();
-    const ms = now - this.lastAck;
-    const faults = this.activeFaults();
-    if (ms > this.longestGap.ms) this.longestGap = { ms, during: [...new Set([...this.lastAckFaults, ...faults])] };
+    const pauseMs = now - this.lastAck;
+    this.longestPauseMs = Math.max(this.longestPauseMs, pauseMs);
+    for (const kind of this.sinceLastAck) this.pauses.set(kind, Math.max(pauseMs, this.pauses.get(kind) ?? 0));
     this.lastAck = now;
-    this.lastAckFaults = faults;
+    this.sinceLastAck.clear();
+    for (const kind of this.active) this.sinceLastAck.add(kind);
   }
 }
 
