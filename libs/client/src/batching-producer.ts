@@ -9,7 +9,7 @@ export interface ProducerOptions {
   readonly batchBytesMax?: number;
   /** Default 16,384. */
   readonly batchRecordsMax?: number;
-  /** Batches in flight to one partition. Default 4. */
+  /** Batches in flight to one partition, at most 8. Default 7. */
   readonly inflightBatchesMax?: number;
   /** While a batch is in flight the next goes out beside it only from this size on. Default 32 KiB. */
   readonly pipelineBytesMin?: number;
@@ -49,7 +49,8 @@ export class BatchingProducer<
     this.options = {
       batchBytesMax: 1024 * 1024,
       batchRecordsMax: 16_384,
-      inflightBatchesMax: 4,
+      // A log remembers the last 8 batches of a session: a retry of any of these is recognised.
+      inflightBatchesMax: 7,
       pipelineBytesMin: 32 * 1024,
       queuedRecordsMax: 200_000,
       queuedBytesMax: 64 * 1024 * 1024,
