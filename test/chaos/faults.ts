@@ -55,6 +55,28 @@ const pause = async (context: FaultContext, node: ChaosNode): Promise<void> => {
   }
 };
 
+/**
+ * A leader sleeps until there is another one, and wakes up where nothing of that reaches it: it leads, as far as it knows, and its clients
+ * ask it. Not shorter in a quick run: an election takes its time.
+ */
+const wakeCutOff = async (context: FaultContext, node: ChaosNode): Promise<void> => {
+  const { cluster, rng, say, sleep } = context;
+  const asleepMs = 3000 + randomBelow(rng, 3000);
+  const awakeMs = 1000 + randomBelow(rng, 2000);
+  say(`${node.name} (pid ${node.process.pid}) stands still for ${asleepMs} ms and is cut off for ${awakeMs} ms more`);
+  const ways = [...cutOut(context, node), ...cutIn(context, node)];
+  for (const [from, to] of ways) cluster.network.link(from, to).blocked = true;
+  node.process.kill('SIGSTOP');
+  try {
+    await sleep(asleepMs);
+    node.process.kill('SIGCONT');
+    await sleep(awakeMs);
+  } finally {
+    node.process.kill('SIGCONT');
+    for (const [from, to] of ways) cluster.network.link(from, to).blocked = false;
+  }
+};
+
 type Way = readonly [from: number, to: number];
 
 /** Blocks the ways; when they open again what they held is delivered, or the connections of `resets` are reset. */
@@ -235,6 +257,9 @@ export const FAULTS: readonly Fault[] = [
   ),
   fault('flipped bytes', flip, { alone: true }),
   fault('stopped process', async (context) => withVictim(await oftenLeader(context), (node) => pause(context, node))),
+  fault('leader that wakes up cut off', async (context) =>
+    withVictim(await leader(context), (node) => wakeCutOff(context, node)),
+  ),
   fault('nearly full disk', onSmallDisk(fillNearly), { alone: true, needsSmallDisk: true }),
   fault('one-way partition, outgoing', async (context) =>
     withVictim(await oftenLeader(context), (node) => cut(context, cutOut(context, node), [node.id])),
