@@ -157,7 +157,10 @@ describe('TCP transport against strangers', () => {
     const peer = await raw();
     peer.socket.write(helloFrame);
     await until(() => peer.ended);
-    expect(peer.frames.map(({ type }) => type)).toEqual([FrameType.Hello, FrameType.Ping]);
+    // On a slow machine it may be asked more than once before it is given up.
+    const [hello, ...asked] = peer.frames.map(({ type }) => type);
+    expect(hello).toBe(FrameType.Hello);
+    expect(new Set(asked)).toEqual(new Set([FrameType.Ping]));
     await until(() => listener.connections === 0);
   });
 
