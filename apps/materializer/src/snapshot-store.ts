@@ -152,7 +152,12 @@ export class SnapshotStore {
     const { fileSystem } = this.options;
     if (fileSystem.existsSync(path)) return;
     this.makeFolder(dirname(path));
-    fileSystem.mkdirSync(path);
+    try {
+      fileSystem.mkdirSync(path);
+    } catch (error) {
+      // Another partition's store may have made the same parent meanwhile.
+      if (!fileSystem.existsSync(path)) throw error;
+    }
     fileSystem.syncDirectorySync(dirname(path));
   }
 }

@@ -32,6 +32,32 @@ describe('a data directory', () => {
     again.close();
   });
 
+  test('may appear while it is being created', () => {
+    const directories = fs;
+    fs = new Proxy(directories, {
+      get(target, name) {
+        if (name === 'mkdirSync') {
+          return (path: string) => {
+            target.mkdirSync(path);
+            throw Object.assign(new Error(`EEXIST: file already exists, mkdir '${path}'`), { code: 'EEXIST' });
+          };
+        }
+        const member: unknown = Reflect.get(target, name);
+        return typeof member === 'function' ? (member.bind(target) as unknown) : member;
+      },
+    });
+    const first = open();
+    expect(first.isNew).toBe(true);
+    first.close();
+  });
+
+  test('that cannot be created is refused', () => {
+    fs.mkdirSync = () => {
+      throw new Error('EROFS: read-only file system');
+    };
+    expect(() => open()).toThrow(/read-only file system/);
+  });
+
   test('settles its cluster id once, and for good', () => {
     const directory = open();
     directory.settleClusterId('alpha');

@@ -178,7 +178,12 @@ const createPath = (fs: FileSystem, directory: string): void => {
   const slash = directory.lastIndexOf('/');
   const parent = slash > 0 ? directory.slice(0, slash) : '';
   if (parent !== '') createPath(fs, parent);
-  fs.mkdirSync(directory);
+  try {
+    fs.mkdirSync(directory);
+  } catch (error) {
+    // The catalog of the same process keeps its file here, too, and may have made the directory meanwhile.
+    if (!fs.existsSync(directory)) throw error;
+  }
   if (parent !== '') fs.syncDirectorySync(parent);
 };
 
