@@ -1,14 +1,5 @@
 import type { Archive } from '#catalog';
-import {
-  SLOTS,
-  TidelineError,
-  toTidelineError,
-  asLogTime,
-  assert,
-  type Clock,
-  type Offset,
-  type Scheduler,
-} from '#kernel';
+import { SLOTS, TidelineError, asLogTime, assert, type Clock, type Offset, type Scheduler } from '#kernel';
 import type { ClusterDescription, CommandLog, TopicDescription } from '#command-log';
 import {
   BUILT_IN_TYPES,
@@ -27,8 +18,17 @@ import {
 } from '#views';
 import { Observable, type Subscription } from 'rxjs';
 import { ArchiveWriter } from './archive-writer.js';
+import {
+  askForTime,
+  closeView,
+  isOpen,
+  positionOf,
+  type HostedPartition,
+  type HostedView,
+} from './hosted-partition.js';
 import { PartitionFeed } from './partition-feed.js';
 import { PositionWaiters } from './position-waiters.js';
+import { SnapshotRounds } from './snapshot-rounds.js';
 import type { SnapshotSource, SnapshotStore } from './snapshot-store.js';
 
 /** Expired entries removed from memory in one go, so that a million of them do not stop the process. */
@@ -39,28 +39,6 @@ const LOG_END_RETRY_MS = 200;
 /** Entries of one page of a watch's first part. */
 const WATCH_PAGE = 500;
 const WATCH_PAGE_BYTES = 1024 * 1024;
-
-/** One view of one partition with what feeds it and who waits for it. */
-interface HostedPartition {
-  readonly partition: number;
-  readonly view: MapView;
-  readonly feed: PartitionFeed;
-  readonly waiters: PositionWaiters;
-  /** Null: what expires is simply removed. */
-  readonly archiver: ArchiveWriter | null;
-  readonly source: SnapshotSource;
-  /** Of the newest snapshot. */
-  snapshotOffset: Offset;
-  /** A question for the log's time is under way; see `housekeeping`. */
-  askingTime: boolean;
-}
-
-interface HostedView {
-  readonly name: string;
-  readonly topic: string;
-  /** Null: it is being restored from a snapshot. */
-  readonly partitions: (HostedPartition | null)[];
-}
 
 /**
  * The views this process hosts: one of its own name for every topic that has one, built from the committed log and from nothing else.
@@ -73,9 +51,7 @@ export class ViewHost implements ViewQuery {
   private closed = false;
   /** Ends when all restoring asked for so far has. */
   private restoring: Promise<void> = Promise.resolve();
-  private snapshotting: Promise<void> | null = null;
-  private snapshotsUntilMs = Number.POSITIVE_INFINITY;
-  private cancelSnapshots: (() => void) | null = null;
+  private readonly rounds: SnapshotRounds | null;
   private snapshotFailed: (view: string, partition: number, error: TidelineError) => void = () => undefined;
   private expired: (view: string, partition: number, count: number) => void = () => undefined;
   private archiveFailed: (view: string, partition: number, error: TidelineError) => void = () => undefined;
@@ -95,7 +71,16 @@ export class ViewHost implements ViewQuery {
   ) {
     this.subscription = options.log.changes.subscribe((cluster) => this.follow(cluster));
     this.cancelHousekeeping = options.scheduler.after(HOUSEKEEPING_MS, this.housekeeping);
-    this.scheduleSnapshots();
+    const { snapshots, clock, scheduler } = options;
+    this.rounds = !snapshots
+      ? null
+      : new SnapshotRounds({
+          ...snapshots,
+          clock,
+          scheduler,
+          views: () => this.views.values(),
+          failed: (view, partition, error) => this.snapshotFailed(view, partition, error),
+        });
   }
 
   private follow(cluster: ClusterDescription): void {
@@ -416,63 +401,12 @@ export class ViewHost implements ViewQuery {
           if (removed === EXPIRE_SLICE) busy = true;
         }
         view.reclaim(RECLAIM_SLICE_BYTES);
-        this.askForTime(topic, hosted);
+        askForTime(topic, hosted, this.options.log, this.options.clock.wallMs());
       }
     }
     if (busy) this.options.scheduler.defer(this.housekeeping);
     else this.cancelHousekeeping = this.options.scheduler.after(HOUSEKEEPING_MS, this.housekeeping);
   };
-
-  /**
-   * Log time stands still while nothing is written, and expiry goes by log time alone. So when an entry is due by this node's clock, the
-   * leader is asked for a barrier: if its clock agrees it logs a beacon, and every host sees the entry expire at the same place.
-   */
-  private askForTime(topic: string, hosted: HostedPartition): void {
-    const due = hosted.view.nextExpiry();
-    if (due === null || hosted.askingTime || due > this.options.clock.wallMs() || due <= hosted.view.logTime) return;
-    hosted.askingTime = true;
-    this.options.log
-      .barrier({ topic, partition: hosted.partition })
-      .catch(() => undefined)
-      .finally(() => {
-        hosted.askingTime = false;
-      });
-  }
-
-  private scheduleSnapshots(): void {
-    const { snapshots, scheduler } = this.options;
-    if (!snapshots || this.closed) return;
-    this.cancelSnapshots = scheduler.after(snapshots.intervalMs, () => {
-      void this.takeSnapshots().then(() => this.scheduleSnapshots());
-    });
-  }
-
-  /** Of every partition that has moved on since its last. Joins a round that is under way. Never rejects. */
-  private takeSnapshots(): Promise<void> {
-    this.snapshotting ??= this.writeSnapshots().finally(() => {
-      this.snapshotting = null;
-    });
-    return this.snapshotting;
-  }
-
-  private async writeSnapshots(): Promise<void> {
-    const { snapshots, clock } = this.options;
-    if (!snapshots) return;
-    const cancelled = (): boolean => this.closed || clock.monotonicMs() >= this.snapshotsUntilMs;
-    for (const { partitions } of this.views.values()) {
-      for (const hosted of partitions.filter(isOpen)) {
-        const { view, source } = hosted;
-        // What waits for the archive besides the entries is in no snapshot: the log is still needed for it.
-        if (cancelled() || view.offset <= hosted.snapshotOffset || view.archiveQueueBytes > 0) continue;
-        const { offset } = view;
-        try {
-          if (await snapshots.store.write(source, view, cancelled)) hosted.snapshotOffset = offset;
-        } catch (error) {
-          this.snapshotFailed(source.view, source.partition, toTidelineError(error));
-        }
-      }
-    }
-  }
 
   /** A snapshot could not be written; the one before is still there. */
   onSnapshotFailed(listener: (view: string, partition: number, error: TidelineError) => void): void {
@@ -481,33 +415,19 @@ export class ViewHost implements ViewQuery {
 
   /** Before a stop: snapshots of what has changed, as far as that goes within the time. */
   async finish(withinMs: number): Promise<void> {
-    this.snapshotsUntilMs = this.options.clock.monotonicMs() + withinMs;
-    if (this.snapshotting) await this.snapshotting;
-    await this.takeSnapshots();
+    await this.rounds?.finish(withinMs);
   }
 
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    this.cancelSnapshots?.();
+    this.rounds?.close();
     this.cancelHousekeeping?.();
     this.subscription.unsubscribe();
     for (const view of this.views.values()) closeView(view);
     this.views.clear();
   }
 }
-
-const isOpen = (hosted: HostedPartition | null): hosted is HostedPartition => hosted !== null;
-
-const positionOf = (view: MapView): Position => ({ offset: view.offset, logTime: view.logTime });
-
-const closeView = (view: HostedView): void => {
-  for (const { feed, waiters, archiver } of view.partitions.filter(isOpen)) {
-    feed.close();
-    archiver?.close();
-    waiters.failAll(new TidelineError('not-ready', 'the view is being closed'));
-  }
-};
 
 const statsOf = ({ name, topic, partitions }: HostedView): ViewStats => {
   const stats = partitions.filter(isOpen).map(({ partition, view, feed }) => ({
