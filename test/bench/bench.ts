@@ -1,6 +1,6 @@
 /** A benchmark: one measurement of ours and, with a peer, the same work done by the peer, in turn. */
 export const PEER_NAMES = ['etcd', 'nats', 'bare'] as const;
-/** `bare` is the loop of peers/bare-node.ts: what the runtime allows. */
+/** `bare` is the least the runtime must do for the same work: the loop of peers/bare-node.ts, or what a benchmark says it is. */
 export type PeerName = (typeof PEER_NAMES)[number];
 
 /** A peer's three processes, started for one run. */
@@ -9,6 +9,7 @@ export interface PeerCluster {
   /** As it stands in the result, with what it syncs. */
   readonly description: string;
   readonly httpPort: number;
+  /** The leader's first. */
   readonly pids: readonly number[];
   stop(): Promise<void>;
 }
@@ -19,12 +20,16 @@ export interface Sample {
   readonly value: number;
   readonly p50Ms?: number;
   readonly p99Ms?: number;
-  /** CPU microseconds per operation, by process group. */
+  /** What the CPU time is divided by; default: value × the time the run took. */
+  readonly operations?: number;
+  /** CPU microseconds per operation, by process: `servers` is the sum of leader and followers, `load` the process that measures. */
   readonly cpuUs?: Readonly<Record<string, number>>;
+  /** Other figures of the run, by name and unit, e.g. `recovery s`. */
+  readonly also?: Readonly<Record<string, number>>;
 }
 
 export interface BenchmarkSettings {
-  /** How long each run measures. */
+  /** How long each run measures. Benchmarks of a fixed amount of work do less of it when this is below FULL_SIZE_SECONDS. */
   readonly seconds: number;
   readonly directory: string;
 }
@@ -51,6 +56,9 @@ export interface Benchmark {
   /** Null: the peer is not installed. */
   peer?(settings: BenchmarkSettings, which: string, peer: PeerName): Promise<Contender | null>;
 }
+
+/** Below it a run is to see that a benchmark works, not what it gives. */
+export const FULL_SIZE_SECONDS = 3;
 
 export const median = (values: readonly number[]): number => {
   const sorted = [...values].sort((a, b) => a - b);

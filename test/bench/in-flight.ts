@@ -22,5 +22,10 @@ export const runInFlight = async (
   };
   await Promise.all(Array.from({ length: inFlight }, worker));
   const elapsed = (performance.now() - began) / 1000;
-  return { value: completed / elapsed, p50Ms: quantile(latencies, 0.5), p99Ms: quantile(latencies, 0.99) };
+  return {
+    value: completed / elapsed,
+    operations: completed,
+    p50Ms: quantile(latencies, 0.5),
+    p99Ms: quantile(latencies, 0.99),
+  };
 };

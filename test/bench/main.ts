@@ -1,55 +1,17 @@
 import { mkdtempSync, rmSync } from 'node:fs';
-import { availableParallelism, tmpdir, totalmem } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { PEER_NAMES, median, type Benchmark, type Contender, type PeerName, type Sample } from './bench.js';
+import { PEER_NAMES, type Benchmark, type Contender, type PeerName, type Sample } from './bench.js';
 import { benchmarks } from './benchmarks/index.js';
+import { machine } from './machine.js';
+import { jsonOf, resultOf, tableOf, type CaseResult } from './result.js';
 
 /**
- * `npm run bench` lists the benchmarks; `npm run bench -- NAME [--vs etcd|nats|bare] [--case C] [--seconds S] [--runs R] [--json]` runs one.
- * Ours and the peer run in turn, in one run of this program; what was started is stopped by its process id.
+ * `npm run bench` lists the benchmarks; `npm run bench -- NAME [--vs etcd|nats|bare] [--case C | --first] [--seconds S] [--runs R] [--json]`
+ * runs one, or several, or `all`. Ours and the peer run in turn, in one run of this program; what was started is stopped by its process id, also
+ * when the program is interrupted.
  */
-interface CaseResult {
-  readonly name: string;
-  readonly case: string;
-  readonly unit: string;
-  readonly ours: Summary;
-  readonly peer: Summary | null;
-  /** ours / peer, pair by pair, the median; for latencies below 1 is better. */
-  readonly ratio: number | null;
-  readonly runs: readonly { readonly ours: Sample; readonly peer: Sample | null }[];
-}
-
-interface Summary {
-  readonly description: string;
-  readonly median: number;
-  readonly min: number;
-  readonly max: number;
-  readonly p50Ms: number | null;
-  readonly p99Ms: number | null;
-  readonly cpuUs: Readonly<Record<string, number>>;
-}
-
-const summarise = (contender: Contender, samples: readonly Sample[]): Summary => {
-  const values = samples.map((sample) => sample.value);
-  const of = (pick: (sample: Sample) => number | undefined): number | null => {
-    const picked = samples.map(pick).filter((value): value is number => value !== undefined);
-    return picked.length > 0 ? median(picked) : null;
-  };
-  const cpu: Record<string, number> = {};
-  for (const process of Object.keys(samples[0]?.cpuUs ?? {}))
-    cpu[process] = of((sample) => sample.cpuUs?.[process]) ?? 0;
-  return {
-    description: contender.description,
-    median: median(values),
-    min: Math.min(...values),
-    max: Math.max(...values),
-    p50Ms: of((sample) => sample.p50Ms),
-    p99Ms: of((sample) => sample.p99Ms),
-    cpuUs: cpu,
-  };
-};
-
 const WARM_UP_SECONDS = 3;
 
 const runCase = async (
@@ -60,6 +22,11 @@ const runCase = async (
   const directory = mkdtempSync(join(tmpdir(), 'tideline-bench-'));
   const settings = { seconds: options.seconds, directory };
   const started: Contender[] = [];
+  const stop = async (): Promise<void> => {
+    for (const contender of started.splice(0)) await contender.stop();
+    rmSync(directory, { recursive: true, force: true });
+  };
+  stopNow = stop;
   try {
     const ours = await benchmark.ours(settings, which);
     started.push(ours);
@@ -68,57 +35,35 @@ const runCase = async (
       if (!benchmark.peers.includes(options.vs) || !benchmark.peer)
         throw new Error(`${benchmark.name} is not measured against ${options.vs}`);
       peer = await benchmark.peer(settings, which, options.vs);
-      if (!peer) console.error(`${options.vs} is not installed here: measured without it`);
-      else started.push(peer);
+      if (peer) started.push(peer);
+      else
+        console.error(
+          `${options.vs} is not installed here or does not do this: ${benchmark.name} ${which} is measured without it`,
+        );
     }
     const warmUp = Math.min(WARM_UP_SECONDS, options.seconds);
     for (const contender of started) await (contender.warmUp?.(warmUp) ?? contender.run(warmUp));
     const runs: { ours: Sample; peer: Sample | null }[] = [];
     for (let i = 0; i < options.runs; i++)
       runs.push({ ours: await ours.run(options.seconds), peer: peer ? await peer.run(options.seconds) : null });
-    return {
-      name: benchmark.name,
-      case: which,
-      unit: benchmark.unit,
-      ours: summarise(
-        ours,
-        runs.map((run) => run.ours),
-      ),
-      peer: peer
-        ? summarise(
-            peer,
-            runs.map((run) => run.peer!),
-          )
-        : null,
-      ratio: peer ? median(runs.map((run) => run.ours.value / run.peer!.value)) : null,
-      runs,
-    };
+    return resultOf(benchmark, which, { ours, peer, peerName: options.vs }, runs);
   } finally {
-    for (const contender of started) await contender.stop();
-    rmSync(directory, { recursive: true, force: true });
+    await stop();
   }
 };
 
-const figure = (value: number): string =>
-  value >= 1000 ? Math.round(value).toLocaleString('en-US') : value.toPrecision(3);
+let stopNow: () => Promise<void> = () => Promise.resolve();
 
-const line = (label: string, summary: Summary, unit: string): string => {
-  const latency =
-    summary.p50Ms === null ? '' : `  p50 ${figure(summary.p50Ms)} ms  p99 ${figure(summary.p99Ms ?? Number.NaN)} ms`;
-  const cpu = Object.entries(summary.cpuUs).map(([process, us]) => `${process} ${us.toFixed(1)}`);
-  return `  ${label.padEnd(40)} ${figure(summary.median).padStart(12)} ${unit}  (${figure(summary.min)} … ${figure(summary.max)})${latency}${cpu.length > 0 ? `  CPU µs/op: ${cpu.join(', ')}` : ''}`;
-};
+const INTERRUPTED = 130;
 
-const print = (result: CaseResult): void => {
-  console.log(`${result.name}${result.case ? ` ${result.case}` : ''}`);
-  console.log(line(result.ours.description, result.ours, result.unit));
-  if (result.peer) console.log(line(result.peer.description, result.peer, result.unit));
-  if (result.ratio !== null)
-    console.log(`  ratio ours / peer, median of ${result.runs.length} pairs: ${result.ratio.toFixed(2)}`);
+const interrupted = (): void => {
+  void stopNow().finally(() => process.exit(INTERRUPTED));
 };
 
 const list = (): void => {
-  console.log('npm run bench -- NAME|all [--vs etcd|nats|bare] [--case CASE] [--seconds 5] [--runs 3] [--json]\n');
+  console.log(
+    'npm run bench -- NAME|all [--vs etcd|nats|bare] [--case CASE | --first] [--seconds 5] [--runs 3] [--json]\n',
+  );
   for (const benchmark of benchmarks) {
     console.log(`  ${benchmark.name.padEnd(16)} ${benchmark.summary}`);
     const details = [
@@ -130,6 +75,8 @@ const list = (): void => {
 };
 
 const main = async (): Promise<number> => {
+  process.once('SIGINT', interrupted);
+  process.once('SIGTERM', interrupted);
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
@@ -138,6 +85,7 @@ const main = async (): Promise<number> => {
       seconds: { type: 'string', default: '5' },
       runs: { type: 'string', default: '3' },
       json: { type: 'boolean', default: false },
+      first: { type: 'boolean', default: false },
     },
   });
   if (positionals.length === 0) {
@@ -168,8 +116,9 @@ const main = async (): Promise<number> => {
   }
   const results: CaseResult[] = [];
   for (const benchmark of chosen) {
-    const cases =
-      values.case === undefined ? benchmark.cases : benchmark.cases.filter((which) => which === values.case);
+    const cases = benchmark.cases.filter((which, i) =>
+      values.case === undefined ? i === 0 || !values.first : which === values.case,
+    );
     if (cases.length === 0) {
       console.error(`${benchmark.name} has no case ${String(values.case)}; there are ${benchmark.cases.join(', ')}`);
       return 2;
@@ -180,34 +129,17 @@ const main = async (): Promise<number> => {
       if (vs && !usable && chosen.length === 1) console.error(`${benchmark.name} is not measured against ${vs}`);
       const result = await runCase(benchmark, which, { vs: usable, seconds, runs });
       results.push(result);
-      if (!values.json) print(result);
+      if (!values.json) console.log(tableOf(result));
     }
   }
-  if (values.json) {
-    const machine = {
-      cores: availableParallelism(),
-      memoryGiB: Math.round(totalmem() / 1024 ** 3),
-      node: process.version,
-      platform: `${process.platform} ${process.arch}`,
-    };
-    const flat = results.map(({ name, case: which, unit, ours, peer, ratio, runs: samples }) => ({
-      name,
-      case: which,
-      unit,
-      ours,
-      peer,
-      ratio,
-      runs: samples,
-    }));
-    console.log(
-      JSON.stringify(
-        flat.length === 1 ? { ...flat[0], machine, seconds } : { machine, seconds, results: flat },
-        null,
-        2,
-      ),
-    );
-  }
+  if (values.json) console.log(jsonOf(results, { machine: machine(), seconds, at: new Date().toISOString() }));
   return 0;
 };
 
-process.exitCode = await main();
+const failed = (error: unknown): number => {
+  const wrongOption = String((error as { code?: unknown }).code).startsWith('ERR_PARSE_ARGS');
+  console.error(wrongOption ? (error as Error).message : error);
+  return wrongOption ? 2 : 1;
+};
+
+process.exitCode = await main().catch(failed);

@@ -47,7 +47,12 @@ end`;
       if (!match) return reject(new Error(`wrk said: ${stdout}`));
       const [requests, durationUs, p50Us, p99Us, errors] = match.slice(1).map(Number);
       if (errors > 0) return reject(new Error(`${errors} of ${requests} answers were errors`));
-      resolve({ value: requests / (durationUs / 1e6), p50Ms: p50Us / 1000, p99Ms: p99Us / 1000 });
+      resolve({
+        value: requests / (durationUs / 1e6),
+        operations: requests,
+        p50Ms: p50Us / 1000,
+        p99Ms: p99Us / 1000,
+      });
     });
   });
 };

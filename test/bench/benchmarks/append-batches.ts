@@ -26,7 +26,7 @@ export const appendBatches: Benchmark = {
           const sample = await runInFlight({ inFlight: IN_FLIGHT, seconds }, () =>
             client.append('default', records, { partition: 0 }),
           );
-          return { ...sample, value: sample.value * RECORDS };
+          return { ...sample, value: sample.value * RECORDS, operations: sample.operations! * RECORDS };
         }),
       stop: async () => {
         await client.close();

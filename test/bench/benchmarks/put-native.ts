@@ -5,6 +5,7 @@ import { runInFlight } from '../in-flight.js';
 import { startBareLoop } from '../peers/bare.js';
 import { startEtcd } from '../peers/etcd.js';
 import { startNats } from '../peers/nats.js';
+import { measuringCpu } from '../processes.js';
 import { startTideline, TIDELINE_DESCRIPTION } from '../tideline-cluster.js';
 import { JsonClient } from '../json-client.js';
 
@@ -61,6 +62,7 @@ const natsPuts = async ({ directory }: BenchmarkSettings, which: string): Promis
     description: nats.description,
     which,
     put: (n) => stream.publish(`bench.${n % 1000}`, VALUE),
+    measured: (work) => measuringCpu(nats.pids, work),
     stop: async () => {
       await connection.close();
       await nats.stop();
@@ -77,6 +79,7 @@ const etcdPuts = async ({ directory }: BenchmarkSettings, which: string): Promis
     description: etcd.description,
     which,
     put: (n) => client.post('/v3/kv/put', `{"key":"${Buffer.from(keyOf(n)).toString('base64')}","value":"${value}"}`),
+    measured: (work) => measuringCpu(etcd.pids, work),
     stop: async () => {
       client.close();
       await etcd.stop();
@@ -87,7 +90,13 @@ const etcdPuts = async ({ directory }: BenchmarkSettings, which: string): Promis
 const barePuts = async ({ directory }: BenchmarkSettings, which: string): Promise<Contender> => {
   const bare = await startBareLoop(directory);
   const payload = Buffer.concat([Buffer.from(keyOf(0)), VALUE]);
-  return looping({ description: 'bare loop ×3, synced', which, put: () => bare.put(payload), stop: () => bare.stop() });
+  return looping({
+    description: 'bare loop ×3, synced',
+    which,
+    put: () => bare.put(payload),
+    measured: (work) => measuringCpu(bare.pids, work),
+    stop: () => bare.stop(),
+  });
 };
 
 export const peerPuts = (settings: BenchmarkSettings, which: string, peer: PeerName): Promise<Contender | null> => {

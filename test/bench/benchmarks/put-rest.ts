@@ -1,5 +1,6 @@
 import type { Benchmark } from '../bench.js';
 import { startEtcd } from '../peers/etcd.js';
+import { measuringCpu } from '../processes.js';
 import { startTideline, TIDELINE_DESCRIPTION } from '../tideline-cluster.js';
 import { runWrk } from '../wrk.js';
 
@@ -64,13 +65,15 @@ export const putRest: Benchmark = {
     return {
       description: etcd.description,
       run: (seconds) =>
-        runWrk({
-          url: `http://127.0.0.1:${etcd.httpPort}`,
-          connections: connectionsOf(which),
-          seconds,
-          script: etcdScript,
-          directory,
-        }),
+        measuringCpu(etcd.pids, () =>
+          runWrk({
+            url: `http://127.0.0.1:${etcd.httpPort}`,
+            connections: connectionsOf(which),
+            seconds,
+            script: etcdScript,
+            directory,
+          }),
+        ),
       stop: () => etcd.stop(),
     };
   },

@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { freePorts } from '../../support/free-ports.js';
-import { findOnPath, stopAll, untilTrue } from '../processes.js';
+import { findOnPath, leaderFirst, stopAll, untilTrue } from '../processes.js';
 import type { PeerCluster } from '../bench.js';
 
 /** Three etcd members with their defaults: every write is synced by a majority. Debian's etcd-server. */
@@ -39,7 +39,10 @@ export const startEtcd = async (directory: string): Promise<PeerCluster | null> 
     name: 'etcd',
     description: 'etcd ×3, synced',
     httpPort: leader,
-    pids: children.map((child) => child.pid!),
+    pids: leaderFirst(
+      children.map((child) => child.pid!),
+      clientPorts.indexOf(leader),
+    ),
     stop: () => stopAll(children),
   };
 };

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect, type NatsConnection } from 'nats';
 import { freePorts } from '../../support/free-ports.js';
-import { findOnPath, stopAll, untilTrue } from '../processes.js';
+import { findOnPath, leaderFirst, stopAll, untilTrue } from '../processes.js';
 import type { PeerCluster } from '../bench.js';
 
 /** Three NATS servers with JetStream: a write is acknowledged by a majority and synced later (every two minutes). Debian's nats-server. */
@@ -23,13 +23,16 @@ export const startNats = async (directory: string): Promise<(PeerCluster & { rea
     return spawn(binary, ['-c', config], { stdio: 'ignore' });
   });
   const urls = [0, 1, 2].map((i) => `127.0.0.1:${ports[i * 2]}`);
+  let leader = 0;
   await untilTrue('NATS JetStream to take a stream', async () => {
     let connection: NatsConnection | null = null;
     try {
       connection = await connect({ servers: urls, timeout: 1000, maxReconnectAttempts: 0 });
       const manager = await connection.jetstreamManager({ timeout: 2000 });
       await manager.streams.add({ name: 'bench', subjects: ['bench.>'], num_replicas: 3 });
-      return true;
+      const { cluster } = await manager.streams.info('bench');
+      leader = ['n1', 'n2', 'n3'].indexOf(cluster?.leader ?? '');
+      return leader >= 0;
     } catch {
       return false;
     } finally {
@@ -41,7 +44,10 @@ export const startNats = async (directory: string): Promise<(PeerCluster & { rea
     description: 'NATS JetStream R3, no sync per write',
     httpPort: 0,
     urls,
-    pids: children.map((child) => child.pid!),
+    pids: leaderFirst(
+      children.map((child) => child.pid!),
+      leader,
+    ),
     stop: () => stopAll(children),
   };
 };
