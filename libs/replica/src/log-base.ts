@@ -77,6 +77,13 @@ export const advanceBase = (
   next();
 };
 
+export interface RecoveredState {
+  readonly state: LogState;
+  readonly base: LogBase;
+  /** Known to be committed: what the hard state says, and what a checkpoint holds, which may have been saved later. */
+  readonly commit: Offset;
+}
+
 /**
  * State and base of a log that is opened: from its newest usable checkpoint and the headers after it. What lies above the commit offset
  * known to be safe can be taken back.
@@ -86,9 +93,9 @@ export const advanceBase = (
 export const recoverState = (
   log: PartitionLog,
   options: { readonly bootstrapVoters: readonly NodeId[]; readonly sessions: SessionLimits },
-): { state: LogState; base: LogBase } => {
+): RecoveredState => {
   const { state, base } = startOf(log, options);
-  const commit = log.state.commit;
+  const commit = asOffset(Math.max(log.baseOffset, state.lastOffset, Math.min(log.state.commit, log.lastOffset)));
   if (state.lastOffset < log.lastOffset) {
     log.scanHeadersSync(asOffset(state.lastOffset + 1), (header, controlPayload) => {
       if (batchFirstOffset(header) <= state.lastOffset) return;
@@ -98,7 +105,7 @@ export const recoverState = (
     });
   }
   if (state.lastOffset !== log.lastOffset) throw gapAfter(log, state.lastOffset);
-  return { state, base };
+  return { state, base, commit };
 };
 
 const gapAfter = (log: PartitionLog, offset: Offset): TidelineError =>

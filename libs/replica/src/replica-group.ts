@@ -135,12 +135,12 @@ export class Group implements TurnTaker {
   ) {
     this.id = log.group;
     const { limits } = host;
-    const { state, base } = recoverState(log, { bootstrapVoters, sessions: limits.sessions });
+    const { state, base, commit } = recoverState(log, { bootstrapVoters, sessions: limits.sessions });
     this.state = state;
     this.roleTerm = log.state.term;
     this.durable = new DurableEnd(log.lastOffset);
     this.takenIn = log.lastOffset;
-    this.commit = asOffset(Math.max(log.baseOffset, Math.min(log.state.commit, log.lastOffset)));
+    this.commit = commit;
     this.announced = this.readableOffset;
     this.queue = new PersistQueue(log, {
       commit: () => this.readableOffset,

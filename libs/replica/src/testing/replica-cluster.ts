@@ -142,10 +142,10 @@ export class ClusterMachine {
     });
   }
 
-  /** Power failure: unsynced writes survive by chance. */
+  /** Power failure: unsynced writes survive by chance. The disk may have gone down before, at an operation it was told. */
   crash(): void {
     this.down();
-    this.disk.crash();
+    if (!this.disk.isDown) this.disk.crash();
   }
 
   /** The process ends, the machine does not. */
