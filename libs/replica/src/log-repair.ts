@@ -1,5 +1,5 @@
 import { NO_NODE, NO_TERM, TidelineError, asOffset, type NodeId, type Offset, type Term } from '#kernel';
-import type { DurableState, PartitionLog } from '#storage';
+import type { DurableState, PartitionLog, PersistRequest } from '#storage';
 import { batchFirstOffset, batchLastOffset, batchTerm } from '#wire';
 import { stateOfSnapshot } from './log-base.js';
 import type { RepairRequest, RepairResponse, RepairSnapshot } from './raft-messages-v1.js';
@@ -145,7 +145,14 @@ export class LogRepair {
     this.writing = true;
     const { logTime } = stateOfSnapshot({ offset, term, state }, this.options.sessions)!;
     const install = { offset, term, logTime, keepSuffix, state };
-    this.log.persist({ install, state: this.stateFor(term), batches: this.gathered }, (error) => this.written(error));
+    this.log.persist({ install, state: this.stateFor(term), ...this.replacement() }, (error) => this.written(error));
+  }
+
+  /** What takes the place of a damaged end: this node may have acknowledged every one of these batches, so half of them is damage, too. */
+  private replacement(): Pick<PersistRequest, 'batches' | 'promisedUpTo'> {
+    const { gathered } = this;
+    const last = gathered[gathered.length - 1];
+    return last === undefined ? { batches: gathered } : { batches: gathered, promisedUpTo: batchLastOffset(last) };
   }
 
   private continueClosed({ from, batches }: RepairResponse, toOffset: Offset): void {
@@ -216,7 +223,7 @@ export class LogRepair {
     }
     this.writing = true;
     const truncateAfter = asOffset(this.range.fromOffset - 1);
-    this.log.persist({ state: this.stateFor(NO_TERM), truncateAfter, batches: this.gathered }, (error) =>
+    this.log.persist({ state: this.stateFor(NO_TERM), truncateAfter, ...this.replacement() }, (error) =>
       this.written(error),
     );
   }

@@ -27,7 +27,10 @@ describe('a group that is opened again', () => {
       }
       if (machine.isUp) machine.crash();
       machine.disk.restart();
-      const directory = machine.disk.files().find((path) => path.endsWith('/state'))!.slice(0, -'/state'.length);
+      const directory = machine.disk
+        .files()
+        .find((path) => path.endsWith('/state'))!
+        .slice(0, -'/state'.length);
       const log = openPartitionLog({ fs: machine.disk, directory, group: asGroupId(1), scheduler: cluster.time });
       const [checkpoint] = log.checkpoints;
       machine.disk.stop();

@@ -23,6 +23,11 @@ export interface PersistRequest {
   readonly truncateAfter?: Offset;
   /** Whole stamped batches, consecutive offsets. Kept by reference until done; not copied. */
   readonly batches: readonly Uint8Array[];
+  /**
+   * With an installation or a cut: what `batches` hold up to here may have been acknowledged by this node before. A crash that leaves less of
+   * them leaves a log that is damaged at its end, not a shorter one.
+   */
+  readonly promisedUpTo?: Offset;
 }
 
 /** A state of the log's readers at an offset (sessions, log time, configuration), so that opening need not scan the whole log. */

@@ -139,7 +139,7 @@ export const recoverPartition = (place: RecoveryPlace): RecoveredLog => {
   const last = segments.at(-1);
   const lastOffset = Math.max(last?.lastOffset ?? 0, record.baseOffset);
   if (record.truncateAfter !== null && damaged.at(-1)?.toOffset !== null) {
-    record.durable = asOffset(Math.min(record.durable, record.truncateAfter));
+    // A watermark beyond the cut stays: it is of a repair, whose batches were to follow, see PersistRequest.promisedUpTo.
     record.truncateAfter = null;
     stateFile.saveSync();
   }

@@ -254,7 +254,7 @@ class SegmentedLog implements PartitionLog {
   }
 
   /** The caller's part of the contract, before anything is touched. */
-  private checkRequest({ install, state, truncateAfter, batches }: PersistRequest): void {
+  private checkRequest({ install, state, truncateAfter, batches, promisedUpTo }: PersistRequest): void {
     assert(!state || state.term >= this.current.term, 'the term does not go back');
     let end: number = this.lastOffset;
     if (install && !(install.keepSuffix && install.offset <= end)) end = install.offset;
@@ -271,6 +271,7 @@ class SegmentedLog implements PartitionLog {
       assert(batchFirstOffset(batch) === end + 1, 'batches continue the log');
       end = batchLastOffset(batch);
     }
+    assert((promisedUpTo ?? 0) <= end, 'what is promised is in the request');
   }
 
   /** Whatever goes wrong with the disk ends this log; a broken contract ends the caller. */
@@ -317,7 +318,7 @@ class SegmentedLog implements PartitionLog {
         record.baseOffset = offset;
         record.baseTerm = term;
         record.baseLogTime = logTime;
-        record.durable = asOffset(keeps ? Math.max(record.durable, offset) : offset);
+        record.durable = asOffset(Math.max(keeps ? record.durable : 0, offset, this.promised));
         if (!keeps) {
           record.minIncarnation = record.nextIncarnation;
           record.truncateAfter = null;
@@ -363,6 +364,11 @@ class SegmentedLog implements PartitionLog {
     return mustSave;
   }
 
+  /** What the request under way owes: the watermark is there before the batches are. */
+  private get promised(): Offset {
+    return this.persisting?.request.promisedUpTo ?? asOffset(0);
+  }
+
   /** The saved commit offset is never above what is durable. */
   private noteCommit(): void {
     const { record } = this.stateFile;
@@ -388,7 +394,7 @@ class SegmentedLog implements PartitionLog {
   private truncate(after: Offset): void {
     const { record } = this.stateFile;
     record.truncateAfter = after;
-    record.durable = asOffset(Math.min(record.durable, after));
+    record.durable = asOffset(Math.max(Math.min(record.durable, after), this.promised));
     this.stateFile.save((error) =>
       this.next(error, () =>
         this.afterIdleWriter(() => {
@@ -469,9 +475,9 @@ class SegmentedLog implements PartitionLog {
   private readonly onWritten = (error: Error | null): void => {
     if (error || this.failure) return this.next(error, () => undefined);
     const { record } = this.stateFile;
-    record.durable = this.lastOffset;
+    record.durable = asOffset(Math.max(this.lastOffset, this.promised));
     this.noteCommit();
-    this.tail.trim(record.durable);
+    this.tail.trim(this.lastOffset);
     this.saveLater();
     this.append();
   };
