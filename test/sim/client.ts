@@ -43,6 +43,8 @@ export class Client {
   private written = 0;
   private stopped = false;
   private session: SessionState | null = null;
+  /** Ends the register operation under way without an answer. */
+  private abandon: (() => void) | null = null;
   private readonly owner: number;
 
   constructor(
@@ -57,6 +59,11 @@ export class Client {
 
   stop(): void {
     this.stopped = true;
+  }
+
+  /** The run is over: what was asked and not answered may have happened. */
+  end(): void {
+    this.abandon?.();
   }
 
   private think(): void {
@@ -157,9 +164,14 @@ export class Client {
     const key = `r${randomBelow(this.rng, REGISTERS)}.${Math.floor(queue.now / KEY_EPOCH_MS)}`;
     const invokedAt = queue.now;
     const record = (input: OperationInput, output: OperationOutput): void => {
+      this.abandon = null;
       const returnedAt = output.kind === 'unknown' ? Number.POSITIVE_INFINITY : queue.now;
       histories.add({ key, client: this.number, input, output, invokedAt, returnedAt });
       trace.note(`client ${this.number}: ${input.kind} ${key} ${brief(input)} → ${output.kind} ${brief(output)}`);
+      this.done();
+    };
+    const rejected = (): void => {
+      this.abandon = null;
       this.done();
     };
     const dice = randomBelow(this.rng, 100);
@@ -183,12 +195,13 @@ export class Client {
     const options = { acks, idempotencyKey } as const;
     if (dice < 55) {
       this.written++;
+      this.abandon = () => record({ kind: 'delete' }, { kind: 'unknown' });
       this.insist(
         attempts,
         (gateway) => gateway.writes.delete(THINGS.topic, bytes, null, options),
         (answer, doubt) => {
           const fate = this.fateOf(answer, doubt);
-          if (fate === 'rejected') this.done();
+          if (fate === 'rejected') rejected();
           else record({ kind: 'delete' }, { kind: fate === 'acknowledged' ? 'done' : 'unknown' });
         },
       );
@@ -197,6 +210,7 @@ export class Client {
     const value = this.value();
     const ifAbsent = dice < 70;
     const input: OperationInput = { kind: ifAbsent ? 'put-if-absent' : 'put', value };
+    this.abandon = () => record(input, { kind: 'unknown' });
     this.insist(
       attempts,
       (gateway) =>
@@ -219,7 +233,7 @@ export class Client {
         const fate = this.fateOf(answer, doubt);
         const offset = 'value' in answer ? answer.value.offset : null;
         exactlyOnce.wrote(THINGS.group, value, { fate, offset, once: true });
-        if (fate === 'rejected') this.done();
+        if (fate === 'rejected') rejected();
         else record(input, { kind: fate === 'acknowledged' ? 'done' : 'unknown' });
         if (offset !== null && randomChance(this.rng, 0.2)) this.readOwn(bytes, offset);
       },

@@ -58,6 +58,7 @@ export const runSeed = (
     else options.script.play(world);
     nemesis.stop();
     converge(world, clients);
+    for (const client of clients) client.end();
     world.histories.end();
     world.exactlyOnce.end();
   } catch (error) {
