@@ -25,6 +25,7 @@ export const SEGMENT_BYTES = 1024 * 1024;
 
 const HTTP = 0;
 const NATIVE = 1;
+const NEST = 2;
 const LOG = 10;
 const PEER = 11;
 const READY_POLL_MS = 50;
@@ -46,6 +47,10 @@ export class ChaosNode {
 
   get name(): string {
     return this.process.name;
+  }
+
+  get nestPort(): number {
+    return this.process.basePort + NEST;
   }
 
   url(path: string): string {

@@ -3,11 +3,13 @@ import { asGroupId, asOffset, systemClock, systemScheduler, type Offset } from '
 import { nodeFileSystem, openPartitionLog, verifyDataDirectory, type GroupReport } from '#storage';
 import { batchLastOffset, forEachBatch } from '#wire';
 import { checkLinearizability } from '../support/linearizability.js';
+import type { ChaosClient } from './chaos-client.js';
 import { SEGMENT_BYTES, type ChaosCluster, type ChaosNode } from './chaos-cluster.js';
 import { Countdown } from './countdown.js';
-import type { ChaosClient } from './clients.js';
 import type { History } from './history.js';
-import { RECORD_PARTITIONS, RECORD_TOPIC, type Producer, type RecordTailer } from './record-load.js';
+import { LEASE_TOPIC } from './lease-load.js';
+import type { LoggedLease } from './lease-checks.js';
+import { RECORD_PARTITIONS, RECORD_TOPIC, type Producer, type SeenRecord, type TopicReader } from './record-load.js';
 
 const CONVERGED_MS_MAX = 90_000;
 const POLL_MS = 100;
@@ -91,50 +93,67 @@ const lagOf = (
 
 /* ---- records ---- */
 
-interface RecordsPage {
-  readonly records: readonly { readonly offset: number; readonly value: unknown }[];
+interface RecordsPage<T> {
+  readonly records: readonly T[];
   readonly nextOffset: number;
 }
 
-type LoggedRecord = RecordTailer['seen'][number][number];
-
 /** All records of a partition, read through one node. */
-const recordsOf = async (node: ChaosNode, partition: number, end: number): Promise<LoggedRecord[]> => {
-  const records: LoggedRecord[] = [];
+const pagesOf = async <T>(
+  node: ChaosNode,
+  { topic, partition }: { readonly topic: string; readonly partition: number },
+  end: number,
+): Promise<T[]> => {
+  const records: T[] = [];
   for (let from = 1; from <= end;) {
-    const page = await node.getJson<RecordsPage>(
-      `/v1/topics/${RECORD_TOPIC}/records?partition=${partition}&from=${from}&limit=${PAGE_RECORDS}`,
+    const page = await node.getJson<RecordsPage<T>>(
+      `/v1/topics/${topic}/records?partition=${partition}&from=${from}&limit=${PAGE_RECORDS}`,
       30_000,
     );
-    for (const { offset, value } of page.records)
-      records.push({ offset, value: typeof value === 'string' ? value : JSON.stringify(value) });
+    records.push(...page.records);
     if (page.nextOffset <= from) break;
     from = page.nextOffset;
   }
   return records;
 };
 
-const digestOf = (records: readonly LoggedRecord[]): string => {
+const recordsOf = async (node: ChaosNode, partition: number, end: number): Promise<SeenRecord[]> => {
+  const records = await pagesOf<{ offset: number; value: unknown }>(node, { topic: RECORD_TOPIC, partition }, end);
+  return records.map(({ offset, value }) => ({
+    offset,
+    value: typeof value === 'string' ? value : JSON.stringify(value),
+  }));
+};
+
+/** The log of what expires. */
+export const leasesOf = (cluster: ChaosCluster, converged: readonly ConvergedPartition[]): Promise<LoggedLease[]> =>
+  pagesOf(
+    cluster.nodes[0],
+    { topic: LEASE_TOPIC, partition: 0 },
+    converged.find(({ view }) => view === LEASE_TOPIC)?.offset ?? 0,
+  );
+
+const digestOf = (records: readonly SeenRecord[]): string => {
   const hash = createHash('sha256');
   for (const { offset, value } of records) hash.update(`${offset} ${value}\n`);
   return hash.digest('hex');
 };
 
-/** Reads the topic through every node and compares it with what producers were told and with what the tail has seen. */
+/** Reads the topic through every node and compares it with what producers were told and with what the tails have seen. */
 export const checkRecords = async (
   cluster: ChaosCluster,
   converged: readonly ConvergedPartition[],
   producers: readonly Producer[],
-  tailer: RecordTailer,
+  readers: readonly TopicReader[],
 ): Promise<{
   readonly records: number;
   readonly logs: Findings;
   readonly producers: Findings;
-  readonly tail: Findings;
+  readonly tails: readonly Findings[];
 }> => {
   const logs: string[] = [];
-  const tail: string[] = [...tailer.problems];
-  const partitions: LoggedRecord[][] = [];
+  const tails = readers.map(({ problems }) => [...problems]);
+  const partitions: SeenRecord[][] = [];
   for (let partition = 0; partition < RECORD_PARTITIONS; partition++) {
     const end = converged.find((each) => each.view === RECORD_TOPIC && each.partition === partition)?.offset ?? 0;
     const [first, ...rest] = cluster.nodes;
@@ -148,35 +167,31 @@ export const checkRecords = async (
           `${RECORD_TOPIC}/${partition}: ${theirs.length} records on ${node.name} differ from ${records.length} on ${first.name}`,
         );
     }
-    tail.push(...(await checkTail(tailer, partition, records)));
+    for (const [i, reader] of readers.entries()) tails[i].push(...(await checkTail(reader, partition, records)));
   }
   return {
     records: partitions.reduce((sum, records) => sum + records.length, 0),
     logs,
     producers: producers.flatMap((producer) => checkProducer(producer, partitions)),
-    tail,
+    tails,
   };
 };
 
-const checkTail = async (
-  tailer: RecordTailer,
-  partition: number,
-  records: readonly LoggedRecord[],
-): Promise<Findings> => {
-  const seen = tailer.seen[partition];
+const checkTail = async (reader: TopicReader, partition: number, records: readonly SeenRecord[]): Promise<Findings> => {
+  const seen = reader.seen[partition];
   const countdown = new Countdown(CONVERGED_MS_MAX);
   while (seen.length < records.length && !countdown.isOver)
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   if (seen.length === records.length && digestOf(seen) === digestOf(records)) return [];
   const at = records.findIndex(({ offset, value }, i) => seen[i]?.offset !== offset || seen[i].value !== value);
   return [
-    `the tail of ${RECORD_TOPIC}/${partition} saw ${seen.length} of ${records.length} records` +
+    `${RECORD_TOPIC}/${partition}: it saw ${seen.length} of ${records.length} records` +
       (at >= 0 ? `; the first difference is at offset ${records[at].offset}, where it saw ${seen[at]?.offset}` : ''),
   ];
 };
 
 /** Acknowledged records are there once, where it was said, in the order of the calls; refused ones are not there; the others at most once. */
-const checkProducer = (producer: Producer, partitions: readonly (readonly LoggedRecord[])[]): Findings => {
+const checkProducer = (producer: Producer, partitions: readonly (readonly SeenRecord[])[]): Findings => {
   const findings: string[] = [];
   const found = new Map<number, { readonly partition: number; readonly offset: number }>();
   const prefix = `{"producer":${producer.id},`;

@@ -1,6 +1,6 @@
 import { randomBelow, type Rng } from '#kernel';
 import type { OperationInput, OperationOutput } from '../support/linearizability.js';
-import type { CallResult, ChaosClient } from './clients.js';
+import type { CallResult, ChaosClient } from './chaos-client.js';
 import type { History } from './history.js';
 import type { Pace } from './pace.js';
 import type { Statistics } from './statistics.js';

@@ -6,13 +6,29 @@ import { parseArgs } from 'node:util';
 import { TidelineClient } from '#client';
 import { SeededRng } from '#kernel';
 import { ChaosCluster } from './chaos-cluster.js';
-import { IMPATIENT, NativeChaosClient, RestChaosClient, type ChaosClient } from './clients.js';
+import type { ChaosClient } from './chaos-client.js';
+import { CommandLoad, checkCommands } from './command-load.js';
+import { EventTail } from './event-tail.js';
 import { FAULTS, READY_MS_MAX } from './faults.js';
-import { checkDisks, checkHistory, checkRecords, convergedViews, readAllKeys, type Findings } from './final-checks.js';
+import {
+  checkDisks,
+  checkHistory,
+  checkRecords,
+  convergedViews,
+  leasesOf,
+  readAllKeys,
+  type Findings,
+} from './final-checks.js';
 import { History } from './history.js';
 import { KeyLoad } from './key-load.js';
+import { checkArchives, checkLeaseWrites, checkLooks } from './lease-checks.js';
+import { LEASE_TOPIC, LeaseLoad } from './lease-load.js';
+import { NativeChaosClient } from './native-client.js';
+import { NestChaosClient } from './nest-client.js';
 import { Pace } from './pace.js';
-import { RECORD_PARTITIONS, RECORD_TOPIC, RecordLoad, RecordTailer } from './record-load.js';
+import { IMPATIENT } from './persistence.js';
+import { NativeTail, RECORD_PARTITIONS, RECORD_TOPIC, RecordLoad, type TopicReader } from './record-load.js';
+import { RestChaosClient } from './rest-client.js';
 import { Schedule } from './schedule.js';
 import { StallWatch } from './stall-watch.js';
 import { Statistics } from './statistics.js';
@@ -20,7 +36,7 @@ import { Statistics } from './statistics.js';
 const USAGE = `npm run chaos -- [--minutes M] [--seed S] [--nodes 3] [--rate OPERATIONS-PER-SECOND] [--only WORDS] [--quick] [--keep]
 
 Runs that many operating system processes as one cluster, does bad things to them under load for M minutes (default 5), and
-checks what clients saw, the logs and the views. --quick: short faults, half a minute. --only: faults whose names contain the words.
+checks what clients saw, the logs and the views. --quick: short faults, one minute. --only: faults whose names contain the words.
 Exits 1 if anything is wrong.
 
 Faults: ${FAULTS.map(({ kind }) => kind).join(' · ')}`;
@@ -29,9 +45,13 @@ const MINUTES_MAX = 120;
 const RATE_MAX = 2000;
 const NODES_MAX = 7;
 /** Of all operations, the share of appended records. */
-const APPENDS_SHARE = 0.35;
+const APPENDS_SHARE = 0.3;
 /** The share of reads by those who do nothing else. */
 const READERS_SHARE = 0.2;
+/** The share of commands of data types. */
+const COMMANDS_SHARE = 0.1;
+/** The share of leases written; each is looked at several times besides. */
+const LEASES_SHARE = 0.03;
 const CLIENTS_PER_GATEWAY = 2;
 const READERS_PER_GATEWAY = 3;
 /** With all faults gone the load goes on for a while: it must get through. */
@@ -69,7 +89,7 @@ const readOptions = (): ChaosOptions | string => {
     },
   });
   const { only, quick, keep } = values;
-  const minutes = Number(values.minutes ?? (quick ? 0.5 : 5));
+  const minutes = Number(values.minutes ?? (quick ? 1 : 5));
   const seed = values.seed === undefined ? randomInt(2 ** 32) : Number(values.seed);
   const nodes = Number(values.nodes);
   const rate = Number(values.rate);
@@ -158,59 +178,79 @@ class ChaosRun {
     for (const { process } of cluster.nodes) process.start();
     await cluster.ready(READY_MS_MAX);
     say(`ready: ${cluster.nodes.map(({ name, process }) => `${name} pid ${process.pid}`).join(', ')}`);
-    const native: NativeChaosClient[] = [];
-    const rest: RestChaosClient[] = [];
-    for (const [i, { id }] of cluster.nodes.entries()) {
-      const order = [...cluster.nodes.slice(i), ...cluster.nodes.slice(0, i)];
-      native.push(
-        await NativeChaosClient.connect(
-          `native-${id}`,
-          order.map((node) => node.nativeAddress),
-        ),
-      );
-      for (let c = 0; c < CLIENTS_PER_GATEWAY; c++) {
-        const addresses = order.map(({ process }) => process.httpAddress);
-        rest.push(new RestChaosClient(`rest-${id}-${c}`, addresses, this.rng.fork()));
-      }
-    }
-    const tailer = new RecordTailer(
-      await TidelineClient.connect({ addresses: cluster.nodes.map((node) => node.nativeAddress), name: 'tail' }),
-    );
+    const { native, rest, nest } = await this.connect();
+    const clients: ChaosClient[] = [...rest, ...nest, ...native];
+    const tails = [
+      new NativeTail(
+        await TidelineClient.connect({ addresses: cluster.nodes.map((node) => node.nativeAddress), name: 'tail' }),
+      ),
+      new EventTail(
+        cluster.nodes.map(({ process }) => process.httpAddress),
+        this.rng.fork(),
+      ),
+    ];
     const readers = cluster.nodes.flatMap(({ id, process }) =>
       Array.from(
         { length: READERS_PER_GATEWAY },
         (_, i) => new RestChaosClient(`reader-${id}-${i}`, [process.httpAddress], this.rng.fork(), IMPATIENT),
       ),
     );
-    const keyClients: ChaosClient[] = [...rest, ...native.flatMap((client) => [client, client])];
+    const { statistics, rng } = this;
+    const pace = (share: number): Pace => new Pace(options.rate * share);
     const keyLoad = new KeyLoad({
-      clients: keyClients,
+      clients: [...rest, ...nest, ...native, ...native],
       readers,
       history: this.history,
-      statistics: this.statistics,
-      pace: new Pace(options.rate * (1 - APPENDS_SHARE - READERS_SHARE)),
-      readersPace: new Pace(options.rate * READERS_SHARE),
-      rng: this.rng.fork(),
+      statistics,
+      pace: pace(1 - APPENDS_SHARE - READERS_SHARE - COMMANDS_SHARE - LEASES_SHARE),
+      readersPace: pace(READERS_SHARE),
+      rng: rng.fork(),
     });
-    const recordLoad = new RecordLoad({
-      pipelined: native,
-      sequential: rest.filter((_, i) => i % CLIENTS_PER_GATEWAY === 0),
-      statistics: this.statistics,
-      pace: new Pace(options.rate * APPENDS_SHARE),
+    const sequential = [...rest.filter((_, i) => i % CLIENTS_PER_GATEWAY === 0), ...nest];
+    const recordLoad = new RecordLoad({ pipelined: native, sequential, statistics, pace: pace(APPENDS_SHARE) });
+    const commandLoad = new CommandLoad({ clients, statistics, pace: pace(COMMANDS_SHARE), rng: rng.fork() });
+    const leaseLoad = new LeaseLoad({
+      writers: clients,
+      readers,
+      statistics,
+      pace: pace(LEASES_SHARE),
+      rng: rng.fork(),
     });
     await this.faults();
     await this.makeGood();
     say('all faults are over');
     await sleeper.sleep(CALM_MS);
-    await Promise.all([keyLoad.stop(), recordLoad.stop()]);
+    await Promise.all([keyLoad.stop(), recordLoad.stop(), commandLoad.stop(), leaseLoad.stop()]);
     say('the load is over');
     try {
-      await this.check({ clients: [...rest, ...native], recordLoad, tailer });
+      await this.check({ clients, recordLoad, commandLoad, leaseLoad, tails });
     } finally {
-      await tailer.close();
-      await Promise.all(native.map((client) => client.close()));
+      await Promise.all([...tails, ...clients].map((each) => each.close()));
     }
     return this.verdicts.problems;
+  }
+
+  /** Clients of each gateway by each protocol; each knows all gateways and asks another one first. */
+  private async connect(): Promise<{
+    readonly native: readonly NativeChaosClient[];
+    readonly rest: readonly RestChaosClient[];
+    readonly nest: readonly NestChaosClient[];
+  }> {
+    const { nodes } = this.cluster;
+    const native: NativeChaosClient[] = [];
+    const rest: RestChaosClient[] = [];
+    const nest: NestChaosClient[] = [];
+    for (const [i, { id }] of nodes.entries()) {
+      const order = [...nodes.slice(i), ...nodes.slice(0, i)];
+      const addresses = order.map(({ process }) => process.httpAddress);
+      const nativeAddresses = order.map(({ nativeAddress }) => nativeAddress);
+      native.push(await NativeChaosClient.connect(`native-${id}`, nativeAddresses));
+      for (let c = 0; c < CLIENTS_PER_GATEWAY; c++)
+        rest.push(new RestChaosClient(`rest-${id}-${c}`, addresses, this.rng.fork()));
+      const ports = order.map((node) => node.nestPort);
+      nest.push(new NestChaosClient(`nest-${id}`, ports, this.rng.fork()));
+    }
+    return { native, rest, nest };
   }
 
   private async faults(): Promise<void> {
@@ -250,12 +290,18 @@ class ChaosRun {
   private async check(parts: {
     readonly clients: readonly ChaosClient[];
     readonly recordLoad: RecordLoad;
-    readonly tailer: RecordTailer;
+    readonly commandLoad: CommandLoad;
+    readonly leaseLoad: LeaseLoad;
+    readonly tails: readonly TopicReader[];
   }): Promise<void> {
     const { cluster, history, verdicts, statistics } = this;
-    const unread = await readAllKeys(history, parts.clients);
+    const { clients, commandLoad, leaseLoad } = parts;
+    const unread = await readAllKeys(history, clients);
+    const commands = await checkCommands(commandLoad, clients[0]);
     const views = await convergedViews(cluster);
-    const records = await checkRecords(cluster, views.partitions, parts.recordLoad.producers, parts.tailer);
+    const records = await checkRecords(cluster, views.partitions, parts.recordLoad.producers, parts.tails);
+    const leases = await leasesOf(cluster, views.partitions);
+    const archives = await checkArchives(cluster, leases);
     const groups = await this.groups(views.partitions);
     await cluster.stop();
     const disks = await checkDisks(cluster, groups);
@@ -277,7 +323,17 @@ by faults   ${durations(statistics.pauses)}
       `${sent} records appended by ${producers.length} producers, ${records.records} in the log: acknowledged ones once and in order, refused ones not`,
       records.producers,
     );
-    verdicts.report('a tail saw every record once and in order', records.tail);
+    for (const [i, { name }] of parts.tails.entries())
+      verdicts.report(`${name} saw every record once and in order`, records.tails[i]);
+    verdicts.report(
+      `${commandLoad.counted.length} increments and ${commandLoad.pushed.length} pushes took effect once, ${commandLoad.repeated} were sent again and had the same result`,
+      commands,
+    );
+    verdicts.report(`${leases.length} leases: ${leaseLoad.looks.length} looks at them agree with log and log time`, [
+      ...checkLeaseWrites(leases, leaseLoad.writes),
+      ...checkLooks(leases, leaseLoad.writes, leaseLoad.looks),
+    ]);
+    verdicts.report('the archive of every node holds what expired, once', archives);
     verdicts.report('every node reads the same records', records.logs);
     verdicts.report(`views of all nodes have the same digests at the same offsets`, views.findings);
     verdicts.report(`the logs of ${disks.groups} groups are the same on all disks, byte by byte`, disks.logs);
@@ -319,7 +375,7 @@ const main = async (): Promise<number> => {
   const cluster = await ChaosCluster.create({
     nodes,
     directory,
-    topics: `default,${RECORD_TOPIC}:${RECORD_PARTITIONS}`,
+    topics: `default,${RECORD_TOPIC}:${RECORD_PARTITIONS},${LEASE_TOPIC}:1+archive`,
     smallDiskBytes: smallDiskBytes(minutes),
     onUnexpectedExit: (node, why) =>
       run?.problem(`${node.name} ended by itself: ${why}; see ${directory}/${node.name}.log`),

@@ -1,13 +1,13 @@
-import { TidelineClient } from '#client';
+import type { TidelineClient } from '#client';
 import type { Subscription } from 'rxjs';
-import type { ChaosClient } from './clients.js';
+import type { ChaosClient } from './chaos-client.js';
 import type { Pace } from './pace.js';
 import type { Statistics } from './statistics.js';
 
 export const RECORD_TOPIC = 'events';
 export const RECORD_PARTITIONS = 3;
 /** Makes segments fill. */
-const PADDING = 'x'.repeat(400);
+export const PADDING = 'x'.repeat(400);
 const INFLIGHT_PER_PRODUCER = 6;
 const KEYS_PER_PRODUCER = 5;
 
@@ -90,13 +90,24 @@ export class RecordLoad {
   }
 }
 
-/** A tail that runs through everything, and what it was given. */
-export class RecordTailer {
-  /** By partition: offset and text of each record. */
-  readonly seen: { readonly offset: number; readonly value: string }[][] = Array.from(
-    { length: RECORD_PARTITIONS },
-    () => [],
-  );
+export interface SeenRecord {
+  readonly offset: number;
+  readonly value: string;
+}
+
+/** Follows the topic through everything that happens. */
+export interface TopicReader {
+  readonly name: string;
+  /** By partition, what it was given, in the order in which it came. */
+  readonly seen: readonly (readonly SeenRecord[])[];
+  readonly problems: readonly string[];
+  close(): Promise<void>;
+}
+
+/** The SDK's tail: one call, however often it has to begin anew below. */
+export class NativeTail implements TopicReader {
+  readonly name = 'a tail by the SDK';
+  readonly seen: SeenRecord[][] = Array.from({ length: RECORD_PARTITIONS }, () => []);
   readonly problems: string[] = [];
   private readonly subscription: Subscription;
 
