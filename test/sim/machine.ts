@@ -1,5 +1,6 @@
 import {
   TidelineError,
+  VIEW_DEFAULTS,
   asGroupId,
   asLogTime,
   asNodeId,
@@ -385,7 +386,7 @@ export const topicsOf = (voters: readonly NodeId[]): TopicEntry[] =>
     partitions: [group],
     replication: voters.length,
     retention: { ms: null, bytes: null },
-    view: { kind: topic === THINGS.topic ? 'map' : 'none', archive: false },
+    view: { kind: topic === THINGS.topic ? 'map' : 'none', ...VIEW_DEFAULTS },
     voters,
   }));
 

@@ -44,7 +44,7 @@ const put = (name: string, value: string, ttlMs?: number): RecordInput => ({
 
 const start = async () => {
   const time = new VirtualTime();
-  const log = new MemoryCommandLog({ topics: [{ name: VIEW, archive: true }], clock: time, scheduler: time });
+  const log = new MemoryCommandLog({ topics: [{ name: VIEW, view: { archive: true } }], clock: time, scheduler: time });
   closing.push(() => log.close());
   const archive = new ObservedArchive(time);
   const host = (): { views: ViewHost; expired: () => number; failures: () => number } => {

@@ -26,7 +26,7 @@ const start = async () => {
   const log = new MemoryCommandLog({
     topics: [
       { name: VIEW, partitions: 2 },
-      { name: 'kept', archive: true },
+      { name: 'kept', view: { archive: true } },
     ],
     clock: time,
     scheduler: time,

@@ -1,4 +1,4 @@
-import type { GroupId, LogTime, NodeId, Offset, PartitionId, Term } from '#kernel';
+import type { GroupId, LogTime, NodeId, Offset, PartitionId, Term, ViewSettings } from '#kernel';
 import type { Observable } from 'rxjs';
 
 /**
@@ -68,7 +68,7 @@ export interface TopicDescription {
   readonly partitions: readonly PartitionDescription[];
   readonly replication: number;
   readonly retention: { readonly ms: number | null; readonly bytes: number | null };
-  readonly view: { readonly kind: 'map' | 'none'; readonly archive: boolean };
+  readonly view: { readonly kind: 'map' | 'none' } & ViewSettings;
 }
 
 export interface NodeDescription {

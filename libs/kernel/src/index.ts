@@ -6,3 +6,4 @@ export * from './errors.js';
 export * from './key-hash.js';
 export * from './limits.js';
 export * from './rng.js';
+export * from './view-settings.js';

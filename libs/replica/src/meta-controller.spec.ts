@@ -128,12 +128,13 @@ describe('the controller of the metadata', () => {
       { name: 'b', partitions: 0 },
       { name: 'b', partitions: 257 },
       { name: 'b', retention: { bytes: -5 } },
+      { name: 'b', view: { maxEntries: 0 } },
     ].map((spec) => {
       const pending = new Pending<TopicEntry>();
       meta.leader.createTopic(spec, pending.settle);
       return pending.error?.code;
     });
-    expect(codes).toEqual(['topic-exists', 'bad-request', 'bad-request', 'bad-request', 'bad-request']);
+    expect(codes).toEqual(['topic-exists', 'bad-request', 'bad-request', 'bad-request', 'bad-request', 'bad-request']);
     const missing = new Pending<TopicEntry>();
     meta.leader.deleteTopic('nothing', missing.settle);
     expect(missing.error?.code).toBe('unknown-topic');

@@ -4,8 +4,10 @@ import {
   TidelineError,
   asGroupId,
   asOffset,
+  viewSettingsOf,
   type GroupId,
   type Offset,
+  type ViewSettings,
 } from '#kernel';
 import { encodeBatch, type RecordInput } from '#wire';
 import { MetaDirectory, TOPIC_KEY_PREFIX, type TopicEntry } from './meta-directory.js';
@@ -18,7 +20,7 @@ export interface TopicSpec {
   /** 1 by default. */
   readonly partitions?: number;
   readonly retention?: { readonly ms?: number | null; readonly bytes?: number | null };
-  readonly view?: { readonly kind?: 'map' | 'none'; readonly archive?: boolean };
+  readonly view?: { readonly kind?: 'map' | 'none' } & Partial<ViewSettings>;
 }
 
 /** Exactly one of the two is null. */
@@ -235,6 +237,8 @@ export class MetaController {
 
   private decideCreate(spec: TopicSpec): { record: RecordInput; topic: TopicEntry } | TidelineError {
     const { name, partitions = 1, retention, view } = spec;
+    const settings = viewSettingsOf(view ?? {});
+    if (typeof settings === 'string') return new TidelineError('bad-request', `a view's ${settings}`);
     if (this.directory.topics.has(name)) return new TidelineError('topic-exists', `topic ${name} exists`);
     const { voters } = this.options.group.configuration;
     const first = this.directory.nextGroup;
@@ -243,7 +247,7 @@ export class MetaController {
       partitions: Array.from({ length: partitions }, (_, i) => asGroupId(first + i)),
       replication: voters.length,
       retention: { ms: retention?.ms ?? null, bytes: retention?.bytes ?? null },
-      view: { kind: view?.kind ?? 'map', archive: view?.archive ?? false },
+      view: { kind: view?.kind ?? 'map', ...settings },
       voters,
     };
     return { record: { key: keyOf(name), value: Buffer.from(JSON.stringify(topic)) }, topic };
@@ -252,7 +256,7 @@ export class MetaController {
 
 const keyOf = (name: string): Buffer => Buffer.from(`${TOPIC_KEY_PREFIX}${name}`);
 
-const problemOf = ({ name, partitions = 1, retention }: TopicSpec): TidelineError | null => {
+const problemOf = ({ name, partitions = 1, retention, view }: TopicSpec): TidelineError | null => {
   if (!TOPIC_NAME_PATTERN.test(name)) {
     return new TidelineError('bad-request', `a topic's name is 1 to 128 letters, digits, dots, underscores and dashes`);
   }
@@ -264,5 +268,7 @@ const problemOf = ({ name, partitions = 1, retention }: TopicSpec): TidelineErro
       return new TidelineError('bad-request', 'a retention limit is a whole number from 1');
     }
   }
+  const settings = viewSettingsOf(view ?? {});
+  if (typeof settings === 'string') return new TidelineError('bad-request', `a view's ${settings}`);
   return null;
 };

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { asGroupId, asLogTime, asOffset, asTerm } from '#kernel';
+import { VIEW_DEFAULTS, asGroupId, asLogTime, asOffset, asTerm } from '#kernel';
 import { ControlKind, encodeBatch, encodeControlBatch, stampBatch, type RecordInput } from '#wire';
 import { MetaDirectory, parseTopicEntry } from './meta-directory.js';
 
@@ -34,11 +34,23 @@ describe('the directory of topics', () => {
       partitions: [2, 3],
       replication: 3,
       retention: { ms: null, bytes: null },
-      view: { kind: 'map', archive: false },
+      view: { kind: 'map', ...VIEW_DEFAULTS },
       voters: [1, 2, 3],
     });
     expect(directory.knows('a')).toBe(true);
     expect(directory.offset).toBe(4);
+  });
+
+  test('has defaults for settings of a view that are not said, and passes over a topic whose settings make no sense', () => {
+    const directory = new MetaDirectory();
+    const view = { kind: 'map', archive: true, defaultTtlMs: 5000, maxEntries: 10, later: 'unknown' };
+    const wrong = [{ maxEntries: 0 }, { defaultTtlMs: '5s' }, { maxIdleMs: 1.5 }, { maxBytes: -1 }, { archive: 1 }];
+    directory.apply(
+      log([topic('a', [1], { view }), ...wrong.map((each, i) => topic(`w${i}`, [i + 2], { view: each }))]),
+    );
+    expect([...directory.topics.values()].map((each) => each.view)).toEqual([
+      { kind: 'map', ...VIEW_DEFAULTS, archive: true, defaultTtlMs: 5000, maxEntries: 10 },
+    ]);
   });
 
   test('gives group numbers that were never used, not even by deleted topics', () => {

@@ -5,9 +5,11 @@ import {
   asNodeId,
   asOffset,
   NO_OFFSET,
+  viewSettingsOf,
   type GroupId,
   type NodeId,
   type Offset,
+  type ViewSettings,
 } from '#kernel';
 import { batchLastOffset, decodeRecords, forEachBatch } from '#wire';
 
@@ -17,7 +19,8 @@ export interface TopicEntry {
   readonly partitions: readonly GroupId[];
   readonly replication: number;
   readonly retention: { readonly ms: number | null; readonly bytes: number | null };
-  readonly view: { readonly kind: 'map' | 'none'; readonly archive: boolean };
+  /** Settings that an older release did not know have their defaults. */
+  readonly view: { readonly kind: 'map' | 'none' } & ViewSettings;
   /** Who votes first in each partition's group. */
   readonly voters: readonly NodeId[];
 }
@@ -107,15 +110,16 @@ export const parseTopicEntry = (json: string): TopicEntry | null => {
   if (!partitions.every((group) => isCount(group, GROUP_MAX)) || !isCount(replication, NODE_MAX)) return null;
   if (!Array.isArray(voters) || voters.length === 0 || !voters.every((id) => isCount(id, NODE_MAX))) return null;
   const { ms = null, bytes = null } = (retention ?? {}) as Record<string, unknown>;
-  const { kind = 'map', archive = false } = (view ?? {}) as Record<string, unknown>;
-  if (!isLimit(ms) || !isLimit(bytes) || (kind !== 'map' && kind !== 'none') || typeof archive !== 'boolean')
+  const { kind = 'map', ...given } = (view ?? {}) as Record<string, unknown>;
+  const settings = viewSettingsOf(given);
+  if (!isLimit(ms) || !isLimit(bytes) || (kind !== 'map' && kind !== 'none') || typeof settings === 'string')
     return null;
   return {
     name,
     partitions: partitions.map(asGroupId),
     replication,
     retention: { ms, bytes },
-    view: { kind, archive },
+    view: { kind, ...settings },
     voters: voters.map(asNodeId),
   };
 };

@@ -5,11 +5,17 @@ import {
   asNodeId,
   asPartitionId,
   asTerm,
+  isViewLimit,
+  TidelineError,
+  VIEW_DEFAULTS,
+  VIEW_LIMIT_NAMES,
   type GroupId,
   type NodeId,
   type Offset,
   type PartitionId,
   type Term,
+  type ViewLimit,
+  type ViewSettings,
 } from '#kernel';
 import { readAll, readCount, readEnum, readOptionalU64, writeEnum, writeOptionalU64 } from './payload-fields.js';
 
@@ -20,7 +26,8 @@ import { readAll, readCount, readEnum, readOptionalU64, writeEnum, writeOptional
  *                   varint count × node · varint count × topic
  *     node        = u32 id · string region · bool alive · varint count × (string service, string address)
  *     topic       = string name · varint replication · optional u64 retentionMs · optional u64 retentionBytes
- *                   enum viewKind (map none) · bool archive · varint count × partition
+ *                   enum viewKind (map none) · u8 settings · u64 for each of bits 2 to 16 that is set · varint count × partition
+ *     settings    = 1 archive · 2 defaultTtlMs · 4 maxIdleMs · 8 maxEntries · 16 maxBytes
  *     partition   = varint partition · u32 group · u32 leader (0 none) · u32 term
  *                   varint count × u32 replica · varint count × u32 learner · u64 commitOffset · u64 logStartOffset
  */
@@ -40,7 +47,7 @@ export interface TopicDescriptionMessage {
   readonly partitions: readonly PartitionDescriptionMessage[];
   readonly replication: number;
   readonly retention: { readonly ms: number | null; readonly bytes: number | null };
-  readonly view: { readonly kind: 'map' | 'none'; readonly archive: boolean };
+  readonly view: { readonly kind: 'map' | 'none' } & ViewSettings;
 }
 
 export interface NodeDescriptionMessage {
@@ -88,12 +95,38 @@ const readPartition = (reader: ByteReader): PartitionDescriptionMessage => ({
   logStartOffset: reader.offset(),
 });
 
+const SETTINGS_KNOWN = 2 ** (VIEW_LIMIT_NAMES.length + 1) - 1;
+
+const writeSettings = (writer: ByteWriter, settings: ViewSettings): void => {
+  let bits = settings.archive ? 1 : 0;
+  for (const [i, name] of VIEW_LIMIT_NAMES.entries()) if (settings[name] !== null) bits |= 2 << i;
+  writer.u8(bits);
+  for (const name of VIEW_LIMIT_NAMES) {
+    const value = settings[name];
+    if (value !== null) writer.u64(value);
+  }
+};
+
+const readSettings = (reader: ByteReader): ViewSettings => {
+  const bits = reader.u8();
+  if ((bits & ~SETTINGS_KNOWN) !== 0) throw new TidelineError('malformed-frame', `view settings ${bits}`);
+  const limits: Partial<Record<ViewLimit, number>> = {};
+  for (const [i, name] of VIEW_LIMIT_NAMES.entries()) {
+    if ((bits & (2 << i)) === 0) continue;
+    const value = reader.u64();
+    if (!isViewLimit(name, value)) throw new TidelineError('malformed-frame', `${name} of a view is ${value}`);
+    limits[name] = value;
+  }
+  return { ...VIEW_DEFAULTS, ...limits, archive: (bits & 1) !== 0 };
+};
+
 const writeTopic = (writer: ByteWriter, topic: TopicDescriptionMessage): void => {
   writer.string(topic.name).varint(topic.replication);
   writeOptionalU64(writer, topic.retention.ms);
   writeOptionalU64(writer, topic.retention.bytes);
   writeEnum(writer, VIEW_KINDS, topic.view.kind);
-  writer.bool(topic.view.archive).varint(topic.partitions.length);
+  writeSettings(writer, topic.view);
+  writer.varint(topic.partitions.length);
   for (const partition of topic.partitions) writePartition(writer, partition);
 };
 
@@ -101,7 +134,7 @@ const readTopic = (reader: ByteReader): TopicDescriptionMessage => {
   const name = reader.string();
   const replication = reader.varint();
   const retention = { ms: readOptionalU64(reader), bytes: readOptionalU64(reader) };
-  const view = { kind: readEnum(reader, VIEW_KINDS), archive: reader.bool() };
+  const view = { kind: readEnum(reader, VIEW_KINDS), ...readSettings(reader) };
   const partitions: PartitionDescriptionMessage[] = [];
   for (let left = readCount(reader, 31); left > 0; left--) partitions.push(readPartition(reader));
   return { name, partitions, replication, retention, view };

@@ -2,7 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from '@jest/globals';
-import { asGroupId, asLogTime, asNodeId, asOffset, asPartitionId, asTerm, TidelineError } from '#kernel';
+import { asGroupId, asLogTime, asNodeId, asOffset, asPartitionId, asTerm, TidelineError, VIEW_DEFAULTS } from '#kernel';
 import {
   ControlKind,
   FrameType,
@@ -124,7 +124,7 @@ const description: ClusterDescriptionMessage = {
       name: 'orders',
       replication: 3,
       retention: { ms: 60_000, bytes: null },
-      view: { kind: 'map', archive: true },
+      view: { kind: 'map', ...VIEW_DEFAULTS, archive: true },
       partitions: [
         {
           partition: asPartitionId(0),

@@ -1,11 +1,13 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { isTidelineError } from '#kernel';
+import { VIEW_DEFAULTS, asNodeId, isTidelineError, type ViewSettings } from '#kernel';
 import {
+  decodeClusterDescription,
   decodeCondition,
   decodeError,
   decodeHello,
   decodeOp,
+  encodeClusterDescription,
   gatewayServiceV1,
   logServiceV1,
   peerServiceV1,
@@ -50,6 +52,25 @@ test.each(decoders)('%s answers noise with a malformed-frame error or a value, a
     }),
     { numRuns: 300 },
   );
+});
+
+test('a description has the settings of a view, and those that make no sense are malformed', () => {
+  const topic = (view: Partial<ViewSettings>) => ({
+    name: 't',
+    partitions: [],
+    replication: 1,
+    retention: { ms: null, bytes: null },
+    view: { kind: 'map' as const, ...VIEW_DEFAULTS, ...view },
+  });
+  const topics = [
+    topic({ archive: true, defaultTtlMs: 5000, maxIdleMs: 60_000, maxEntries: 2 ** 32 - 1, maxBytes: 2 ** 40 }),
+    topic({ maxIdleMs: 1, maxBytes: 4096 }),
+    topic({}),
+  ];
+  const whole = { clusterId: 'c', node: asNodeId(1), nodes: [], topics };
+  expect(decodeClusterDescription(encodeClusterDescription(whole))).toEqual(whole);
+  const wrong = encodeClusterDescription({ ...whole, topics: [topic({ maxEntries: 0 })] });
+  expect(() => decodeClusterDescription(wrong)).toThrow('maxEntries of a view is 0');
 });
 
 test('a count that cannot fit is refused before anything is allocated for it', () => {

@@ -2,6 +2,7 @@ import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import request from 'supertest';
 import { openApiDocument } from '#apps/gateway';
+import { VIEW_DEFAULTS } from '#kernel';
 import { startTestGateway, type TestGateway } from '../support/test-gateway.js';
 
 let gateway: TestGateway;
@@ -50,13 +51,14 @@ describe('topics, views and the cluster', () => {
     const topics = await get('/v1/topics').expect(200);
     expect(topics.body.topics.map((topic: { name: string }) => topic.name)).toEqual(['default', 'wide']);
     const wide = await get('/v1/topics/wide').expect(200);
-    expect(wide.body).toMatchObject({ name: 'wide', view: { kind: 'map' } });
+    expect(wide.body).toMatchObject({ name: 'wide', view: { kind: 'map', ...VIEW_DEFAULTS } });
     expect(wide.body.partitions).toHaveLength(4);
     expect((await get('/v1/topics/nowhere').expect(404)).body.code).toBe('unknown-topic');
     const views = await get('/v1/views').expect(200);
     expect(views.body.views.map((view: { view: string }) => view.view)).toEqual(['default', 'wide']);
     const view = await get('/v1/views/default').expect(200);
     expect(view.body).toMatchObject({ kind: 'map', topic: 'default', lag: expect.any(Number), slots: 256 });
+    expect(view.body.settings).toEqual(VIEW_DEFAULTS);
     expect((await get('/v1/views/nowhere').expect(404)).body.code).toBe('unknown-view');
     const cluster = await get('/v1/cluster').expect(200);
     expect(cluster.body.topics[0].partitions[0]).toMatchObject({

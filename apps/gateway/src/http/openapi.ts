@@ -9,6 +9,8 @@ type Json = { readonly [member: string]: unknown };
 const string: Json = { type: 'string' };
 const integer: Json = { type: 'integer', minimum: 0 };
 const boolean: Json = { type: 'boolean' };
+const limit = { type: ['integer', 'null'] };
+const VIEW_SETTINGS = { archive: boolean, defaultTtlMs: limit, maxIdleMs: limit, maxEntries: limit, maxBytes: limit };
 const ref = (name: string): Json => ({ $ref: `#/components/schemas/${name}` });
 const array = (items: Json): Json => ({ type: 'array', items });
 const object = (properties: Json, required: readonly string[] = Object.keys(properties)): Json => ({
@@ -191,7 +193,7 @@ const schemas: Json = {
     ),
     replication: integer,
     retention: object({ ms: { type: ['integer', 'null'] }, bytes: { type: ['integer', 'null'] } }),
-    view: object({ kind: { enum: ['map', 'none'] }, archive: boolean }),
+    view: object({ kind: { enum: ['map', 'none'] }, ...VIEW_SETTINGS }),
   }),
   View: object({
     view: string,
@@ -201,6 +203,7 @@ const schemas: Json = {
     entries: integer,
     bytes: integer,
     lag: integer,
+    settings: { anyOf: [object(VIEW_SETTINGS), { type: 'null' }] },
     partitions: array(
       object({
         partition: integer,

@@ -1,5 +1,6 @@
 import {
   TidelineError,
+  VIEW_DEFAULTS,
   asGroupId,
   asNodeId,
   asOffset,
@@ -99,7 +100,7 @@ export class FakeGatewayCluster {
         })),
         replication: replicas.length,
         retention: { ms: null, bytes: null },
-        view: { kind: 'map', archive: false },
+        view: { kind: 'map', ...VIEW_DEFAULTS },
       })),
     };
   }

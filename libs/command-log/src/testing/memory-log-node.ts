@@ -2,6 +2,7 @@ import {
   NO_NODE,
   PARTITIONS_MAX,
   TidelineError,
+  VIEW_DEFAULTS,
   asGroupId,
   asLogTime,
   asNodeId,
@@ -16,6 +17,7 @@ import {
   type NodeId,
   type Offset,
   type Scheduler,
+  type ViewSettings,
 } from '#kernel';
 import { batchLastOffset, forEachBatch } from '#wire';
 import { Observable } from 'rxjs';
@@ -36,8 +38,8 @@ const CHUNK_BYTES = 64 * 1024;
 export interface MemoryTopic {
   readonly name: string;
   readonly partitions?: number;
-  /** Its view has an archive. */
-  readonly archive?: boolean;
+  /** Of its view; the rest has defaults. */
+  readonly view?: Partial<ViewSettings>;
 }
 
 /** Log nodes that share their logs without Raft: every write is replicated at once. Leaders move when a test says so. */
@@ -49,7 +51,7 @@ export class MemoryLogCluster {
   readonly topics: {
     readonly name: string;
     readonly groups: readonly GroupId[];
-    readonly archive: boolean;
+    readonly view: ViewSettings;
   }[] = [];
 
   constructor(
@@ -66,14 +68,14 @@ export class MemoryLogCluster {
     for (const topic of options.topics ?? []) this.createTopic(topic);
   }
 
-  createTopic({ name, partitions = 1, archive = false }: MemoryTopic): void {
+  createTopic({ name, partitions = 1, view }: MemoryTopic): void {
     assert(partitions >= 1 && partitions <= PARTITIONS_MAX, 'a topic has 1 to 256 partitions');
     const groups = Array.from({ length: partitions }, () => {
       const group = asGroupId(this.logs.size + 1);
       this.logs.set(group, new MemoryLog(group, this.clock, this.nodes[0].id));
       return group;
     });
-    this.topics.push({ name, groups, archive });
+    this.topics.push({ name, groups, view: { ...VIEW_DEFAULTS, ...view } });
   }
 
   /** The log of a partition. @throws when there is none */
@@ -258,7 +260,7 @@ export class MemoryLogNode implements LogNode {
         region: '',
         alive: !node.down,
       })),
-      topics: topics.map(({ name, groups, archive }): TopicDescription => ({
+      topics: topics.map(({ name, groups, view }): TopicDescription => ({
         name,
         partitions: groups.map((group, partition) => {
           const log = logs.get(group)!;
@@ -275,7 +277,7 @@ export class MemoryLogNode implements LogNode {
         }),
         replication: nodes.length,
         retention: { ms: null, bytes: null },
-        view: { kind: 'map', archive },
+        view: { kind: 'map', ...view },
       })),
     };
   }

@@ -1,5 +1,14 @@
 import { resolve } from 'node:path';
-import { asNodeId, TOPIC_NAME_PATTERN, type NodeId } from '#kernel';
+import {
+  asNodeId,
+  isViewLimit,
+  TOPIC_NAME_PATTERN,
+  VIEW_DEFAULTS,
+  VIEW_LIMITS,
+  type NodeId,
+  type ViewLimit,
+  type ViewSettings,
+} from '#kernel';
 import { BYTE_SIZE_SYNTAX, formatByteSize, parseByteSize } from '../byte-size.js';
 import { DURATION_SYNTAX, formatDurationMs, parseDurationMs } from '../duration.js';
 import {
@@ -189,31 +198,73 @@ export const peers: OptionKind<readonly PeerAddress[]> = list(
 export interface TopicOption {
   readonly name: string;
   readonly partitions: number;
-  /** Entries that expire go to the archive before they leave memory. */
-  readonly view: { readonly archive: boolean };
+  readonly view: ViewSettings;
 }
 
-const ARCHIVE_SUFFIX = '+archive';
+interface ViewLimitSyntax {
+  readonly word: string;
+  readonly limit: ViewLimit;
+  readonly parse: (text: string) => number | undefined;
+  readonly format: (value: number) => string;
+}
+
+const duration = (text: string): number | undefined => parseDurationMs(text);
+const count = (text: string): number | undefined => (/^\d{1,16}$/.test(text) ? Number(text) : undefined);
+
+/** What may follow a topic as `+word=value`. */
+const VIEW_LIMIT_SYNTAX: readonly ViewLimitSyntax[] = [
+  { word: 'ttl', limit: 'defaultTtlMs', parse: duration, format: formatDurationMs },
+  { word: 'maxIdle', limit: 'maxIdleMs', parse: duration, format: formatDurationMs },
+  { word: 'maxEntries', limit: 'maxEntries', parse: count, format: String },
+  { word: 'maxBytes', limit: 'maxBytes', parse: parseByteSize, format: formatByteSize },
+];
+const VIEW_SYNTAX = ['+archive', ...VIEW_LIMIT_SYNTAX.map(({ word }) => `+${word}=…`)].join(' ');
 
 export const TOPIC_PARTITIONS_MAX = 256;
 
+/** What a part such as `ttl=30s` sets. */
+const parseViewSetting = (part: string): Partial<ViewSettings> | Refusal => {
+  if (part === 'archive') return { archive: true };
+  const [word, text = ''] = part.split(/=(.*)/s);
+  const syntax = VIEW_LIMIT_SYNTAX.find((each) => each.word === word);
+  if (!syntax) return new Refusal(`has +${part}; a topic may have ${VIEW_SYNTAX}`);
+  const value = syntax.parse(text);
+  if (isViewLimit(syntax.limit, value)) return { [syntax.limit]: value };
+  const { min, max } = VIEW_LIMITS[syntax.limit];
+  return new Refusal(`has +${part}; ${word} may be ${syntax.format(min)} to ${syntax.format(max)}`);
+};
+
 export const topics: OptionKind<readonly TopicOption[]> = list(
-  'NAME[:PARTITIONS][+archive],…',
-  'NAME or NAME:PARTITIONS, each with +archive if expired entries are to be archived, separated by commas',
+  'NAME[:PARTITIONS][+SETTING…],…',
+  `NAME or NAME:PARTITIONS, each with ${VIEW_SYNTAX} as its view is to have, separated by commas`,
   (text) => {
-    const archive = text.endsWith(ARCHIVE_SUFFIX);
-    const spec = archive ? text.slice(0, -ARCHIVE_SUFFIX.length) : text;
+    const [spec, ...parts] = text.split('+');
     const [topic, partitions = '1', ...rest] = spec.split(':');
     // A topic is a folder's name too: `.` and `..` match the pattern and must not get through.
     if (rest.length > 0 || !TOPIC_NAME_PATTERN.test(topic) || /^\.+$/.test(topic)) return REFUSED;
     if (topic.startsWith('__')) return new Refusal('begins with __, which is kept for the system');
-    const count = /^\d{1,4}$/.test(partitions) ? Number(partitions) : 0;
-    if (count < 1 || count > TOPIC_PARTITIONS_MAX) {
+    const number = /^\d{1,4}$/.test(partitions) ? Number(partitions) : 0;
+    if (number < 1 || number > TOPIC_PARTITIONS_MAX) {
       return new Refusal(`has ${partitions} partitions; allowed are 1 to ${TOPIC_PARTITIONS_MAX}`);
     }
-    return { name: topic, partitions: count, view: { archive } };
+    let view = VIEW_DEFAULTS;
+    const seen = new Set<string>();
+    for (const part of parts) {
+      const setting = parseViewSetting(part);
+      if (setting instanceof Refusal) return setting;
+      const [word] = part.split('=');
+      if (seen.has(word)) return new Refusal(`has +${word} twice`);
+      seen.add(word);
+      view = { ...view, ...setting };
+    }
+    return { name: topic, partitions: number, view };
   },
   ({ name: topic, partitions, view }) =>
-    (partitions === 1 ? topic : `${topic}:${partitions}`) + (view.archive ? ARCHIVE_SUFFIX : ''),
+    (partitions === 1 ? topic : `${topic}:${partitions}`) +
+    (view.archive ? '+archive' : '') +
+    VIEW_LIMIT_SYNTAX.map(({ word, limit, format }) => {
+      const value = view[limit];
+      return value === null ? '' : `+${word}=${format(value)}`;
+    }).join(''),
   [(topic) => topic.name],
 );

@@ -13,6 +13,7 @@ import {
   RECORD_BYTES_MAX,
   REQUEST_BYTES_MAX,
   TRANSACTION_COMMANDS_MAX,
+  VIEW_DEFAULTS,
   type NodeId,
 } from '#kernel';
 import { isWildcard, type Address, type PeerAddress } from './address.js';
@@ -153,7 +154,7 @@ export const OPTION_TABLE = {
   topics: cluster(
     LOG,
     kind.topics,
-    [{ name: 'default', partitions: 1, view: { archive: false } }],
+    [{ name: 'default', partitions: 1, view: VIEW_DEFAULTS }],
     'topics created at the first start; `default` is added if missing',
   ),
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { isTidelineError } from '#kernel';
+import { VIEW_DEFAULTS, isTidelineError } from '#kernel';
 import { OPTION_NAMES, OPTION_TABLE } from './option-table.js';
 import { fallbackText, optionsHelp } from './options-help.js';
 import {
@@ -64,7 +64,7 @@ describe('defaults', () => {
       viewPort: 7420,
       nodeId: 1,
       peers: [],
-      topics: [{ name: 'default', partitions: 1, view: { archive: false } }],
+      topics: [{ name: 'default', partitions: 1, view: VIEW_DEFAULTS }],
       durability: 'sync',
       electionTimeoutMs: 1000,
       heartbeatMs: 100,
@@ -116,7 +116,7 @@ describe('spellings and precedence', () => {
       'log-level': 'debug',
       'heartbeat-ms': '50ms',
       'segment-bytes': '128MiB',
-      topics: 'a,b:8,c+archive,d:2+archive',
+      topics: 'a,b:8,c+archive,d:2+archive+ttl=30s+maxIdle=10m+maxEntries=1000000+maxBytes=1gb',
       insecure: 'true',
       'log-nodes': 'h1:7410,[::1]:7410',
     };
@@ -131,10 +131,23 @@ describe('spellings and precedence', () => {
   test('a topic says whether its view has an archive', () => {
     const { topics } = load({ argv: ['--topics=default+archive,sessions:4+archive,orders:2'] });
     expect(topics).toEqual([
-      { name: 'default', partitions: 1, view: { archive: true } },
-      { name: 'sessions', partitions: 4, view: { archive: true } },
-      { name: 'orders', partitions: 2, view: { archive: false } },
+      { name: 'default', partitions: 1, view: { ...VIEW_DEFAULTS, archive: true } },
+      { name: 'sessions', partitions: 4, view: { ...VIEW_DEFAULTS, archive: true } },
+      { name: 'orders', partitions: 2, view: VIEW_DEFAULTS },
     ]);
+  });
+
+  test('a topic says how long its entries live and how many its view holds', () => {
+    const { topics } = load({
+      argv: ['--topics=default+ttl=30s+maxIdle=10m,sessions:4+maxEntries=1000000+maxBytes=1gb'],
+    });
+    expect(topics).toEqual([
+      { name: 'default', partitions: 1, view: { ...VIEW_DEFAULTS, defaultTtlMs: 30_000, maxIdleMs: 600_000 } },
+      { name: 'sessions', partitions: 4, view: { ...VIEW_DEFAULTS, maxEntries: 1_000_000, maxBytes: 1e9 } },
+    ]);
+    const written = OPTION_TABLE.topics.kind.format(topics);
+    expect(written).toBe('default+ttl=30s+maxIdle=10m,sessions:4+maxEntries=1000000+maxBytes=1000000000');
+    expect(load({ argv: [`--topics=${written}`] }).topics).toEqual(topics);
   });
 
   test('a list may be a YAML list', () => {
@@ -245,7 +258,13 @@ describe('refusals', () => {
     ['a topic of too many partitions', ['--topics=a:257'], '1 to 256'],
     ['a topic of no partition', ['--topics=a:0'], '1 to 256'],
     ['a topic of the system', ['--topics=__meta'], 'kept for the system'],
-    ['a topic with something else', ['--topics=a+archived'], 'each with +archive'],
+    ['a topic with something else', ['--topics=a+archived'], 'may have +archive +ttl=…'],
+    ['a TTL that is no duration', ['--topics=a+ttl=soon'], '"a+ttl=soon" has +ttl=soon; ttl may be 1ms to 36500d'],
+    ['a TTL of nothing', ['--topics=a+ttl=0s'], 'ttl may be 1ms'],
+    ['an idle time without a unit', ['--topics=a+maxIdle=10'], 'maxIdle may be 1ms'],
+    ['a view of no entry', ['--topics=a+maxEntries=0'], 'maxEntries may be 1 to 4294967295'],
+    ['a view of hardly a byte', ['--topics=a+maxBytes=10'], 'maxBytes may be 1KiB to 1024TiB'],
+    ['a setting given twice', ['--topics=a+ttl=1s+ttl=2s'], 'has +ttl twice'],
     ['a topic that is a path', ['--topics=..'], 'NAME or NAME:PARTITIONS'],
     ['an empty value', ['--data-dir='], 'a path'],
     ['a value for a --no- flag', ['--no-insecure=1'], 'takes no value'],

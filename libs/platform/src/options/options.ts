@@ -11,7 +11,7 @@ import { readFileSync } from 'node:fs';
 import { hostname as systemHostname } from 'node:os';
 import { basename, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
-import { TidelineError } from '#kernel';
+import { TidelineError, VIEW_DEFAULTS } from '#kernel';
 import { nearestName } from './nearest-name.js';
 import { checkTogether } from './option-checks.js';
 import { Refusal } from './option-kind.js';
@@ -136,7 +136,7 @@ export function loadOptions(sources: OptionSources): TidelineOptions {
 /** A topic `default` exists from the first start, whatever else is asked for. */
 function withDefaultTopic(options: TidelineOptions): TidelineOptions {
   if (options.topics.some((topic) => topic.name === 'default')) return options;
-  return { ...options, topics: [{ name: 'default', partitions: 1, view: { archive: false } }, ...options.topics] };
+  return { ...options, topics: [{ name: 'default', partitions: 1, view: VIEW_DEFAULTS }, ...options.topics] };
 }
 
 function readFlags(
