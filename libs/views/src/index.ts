@@ -4,3 +4,32 @@ export { BUILT_IN_TYPES, validateCommand } from './types/built-in-types.js';
 export * from './map-view.js';
 export { RESULTS_MAX } from './result-ring.js';
 export { SNAPSHOT_BLOCK_BYTES, SnapshotWriter } from './snapshot-v1.js';
+export {
+  Apply,
+  INDEX_VALUES_MAX,
+  INDEX_VALUE_BYTES_MAX,
+  ProjectionDefinition,
+  STATE_BYTES_MAX,
+  View,
+  definitionOf,
+  expiring,
+  type Expiring,
+  type IndexFunction,
+  type IndexValue,
+  type Next,
+  type ViewOptions,
+  type ViewType,
+} from './projection/definition.js';
+export { foldView, type FoldedEvent, type FoldedView } from './projection/fold-view.js';
+export { type ParkedEvent } from './projection/parked-event.js';
+export {
+  PARKED_BYTES_MAX,
+  PARKED_EVENTS_MAX,
+  Projection,
+  checkIndex,
+  projectionMapOptions,
+  type Halt,
+  type LookupRequest,
+} from './projection/projection.js';
+export { REPLAY_TYPE, encodeReplay, type ReplayCommand } from './projection/replay-command.js';
+export { type ViewEvent } from './projection/view-event.js';

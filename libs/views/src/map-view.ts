@@ -180,6 +180,27 @@ export class MapView {
       }
       at += length;
     }
+    this.afterApplying();
+  }
+
+  /**
+   * A batch that a projection made of a record, stamped as the record's is. Its place is not looked at: one record may change several entries,
+   * all at its offset.
+   */
+  applyDerived(batch: Buffer): void {
+    this.applyBatch(batch, 0, batchLastOffset(batch));
+    this.bytesSinceReclaim += batch.length;
+    this.afterApplying();
+  }
+
+  /** All up to here is applied, whether it changed anything or not. */
+  advance({ offset, logTime }: { readonly offset: Offset; readonly logTime: LogTime }): void {
+    const { state } = this;
+    if (offset > state.offset) state.offset = offset;
+    if (logTime > state.logTime) state.logTime = logTime;
+  }
+
+  private afterApplying(): void {
     if (this.bytesSinceReclaim >= RECLAIM_INTERVAL_BYTES) this.reclaimOwnGarbage();
     if (this.listenerError !== undefined) {
       const error = this.listenerError;

@@ -16,7 +16,7 @@ export const isSafeMember = (name: string): boolean => !UNSAFE.has(name);
  */
 export const parseJson = (bytes: Buffer): { readonly value: Json } | { readonly problem: string } => {
   if (!isUtf8(bytes)) return { problem: 'is not UTF-8' };
-  if (depthOf(bytes) > JSON_DEPTH_MAX) return { problem: `is nested deeper than ${JSON_DEPTH_MAX}` };
+  if (depthOfText(bytes) > JSON_DEPTH_MAX) return { problem: `is nested deeper than ${JSON_DEPTH_MAX}` };
   let value: Json;
   try {
     value = JSON.parse(bytes.toString()) as Json;
@@ -29,7 +29,8 @@ export const parseJson = (bytes: Buffer): { readonly value: Json } | { readonly 
   return { value };
 };
 
-const depthOf = (bytes: Buffer): number => {
+/** How deep JSON text is nested. */
+export const depthOfText = (bytes: Buffer): number => {
   let depth = 0;
   let deepest = 0;
   let inText = false;
