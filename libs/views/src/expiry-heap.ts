@@ -10,7 +10,7 @@ export class ExpiryHeap {
 
   constructor(
     /** Where the earliest time of every slot's heap is, so that the earliest of all is found without visiting them. */
-    private readonly earliestTimes: Float64Array,
+    private earliestTimes: Float64Array,
     private readonly slot: number,
   ) {}
 
@@ -63,6 +63,12 @@ export class ExpiryHeap {
     times[at] = time;
     hashes[at] = hash;
     this.earliestTimes[this.slot] = this.earliest;
+  }
+
+  /** To another view's slots. */
+  moveTo(earliestTimes: Float64Array): void {
+    this.earliestTimes = earliestTimes;
+    earliestTimes[this.slot] = this.earliest;
   }
 
   clear(): void {

@@ -3,7 +3,6 @@ export * from './data-type.js';
 export { BUILT_IN_TYPES, validateCommand } from './types/built-in-types.js';
 export * from './map-view.js';
 export { RESULTS_MAX } from './result-ring.js';
-export { SNAPSHOT_BLOCK_BYTES, SnapshotWriter } from './snapshot-v1.js';
 export {
   Apply,
   INDEX_VALUES_MAX,
@@ -33,3 +32,14 @@ export {
 } from './projection/projection.js';
 export { REPLAY_TYPE, encodeReplay, type ReplayCommand } from './projection/replay-command.js';
 export { type ViewEvent } from './projection/view-event.js';
+export { DIGEST_MARK_RECORDS, digestOfAll, type DigestMark, type SlotDigests } from './digest-marks.js';
+export {
+  SNAPSHOT_BLOCK_BYTES,
+  SNAPSHOT_FOOTER_BYTES,
+  SnapshotWriter,
+  decodeSnapshotFooter,
+  decodeSnapshotTable,
+  encodeSnapshotTable,
+  type SlotPlace,
+  type SnapshotTable,
+} from './snapshot-v2.js';

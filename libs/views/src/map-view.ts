@@ -1,4 +1,4 @@
-import { asLogTime, asOffset, assert, hashKey, slotOf, TidelineError, type LogTime, type Offset } from '#kernel';
+import { SLOTS, asLogTime, asOffset, assert, hashKey, slotOf, TidelineError, type LogTime, type Offset } from '#kernel';
 import {
   BATCH_HEADER_BYTES,
   RecordCursor,
@@ -21,8 +21,9 @@ import {
   type CommandState,
   type DataType,
 } from './data-type.js';
+import { DigestMarks, digestOfAll, type SlotDigests } from './digest-marks.js';
 import { OrderedKeys } from './ordered-keys.js';
-import { SnapshotReader, SnapshotWriter } from './snapshot-v1.js';
+import { SlotsReader, SnapshotReader, SnapshotWriter, type SlotPlace, type SnapshotTable } from './snapshot-v2.js';
 import type { Slot } from './slot.js';
 import { EntryDraft, type StoredEntry } from './stored-entry.js';
 import type { ApplyResult, Entry, ScanPage } from './view-query.js';
@@ -36,6 +37,8 @@ export interface MapViewOptions {
   readonly onDefect?: (error: unknown, command: { readonly name: string; readonly offset: Offset }) => void;
   /** Expired entries leave by `due` and `removeExpired`, and none is lost that was overwritten after it had expired. */
   readonly archive?: boolean;
+  /** Records of other slots have no effect and leave no result: for a view that is only made to build these anew. */
+  readonly slots?: ReadonlySet<number>;
 }
 
 export type ViewChange =
@@ -74,6 +77,8 @@ const SCAN_MERGE_KEYS = 4096;
 /** Keys copied for scans that a view may hold beyond three times its entries. */
 const ORDERED_KEYS_ALLOWED = 65_536;
 const CONTENT_TYPE = Buffer.from('content-type');
+/** What is not to be applied, by slot. */
+const Skip = { No: 0, NotOfThisView: 1, Stopped: 2 } as const;
 
 /**
  * One partition of a map view: a pure function of the batches it was given. It does no I/O and knows no clock; what it cannot do becomes
@@ -97,6 +102,11 @@ export class MapView {
   private orderSlots = 0;
   private bytesSinceReclaim = 0;
   private reclaimSlot = 0;
+  /** Skip by slot; null: nothing is skipped. */
+  private skips: Uint8Array | null = null;
+  /** Digests at offsets that are the same on all hosts; none while a slot is stopped. */
+  readonly marks = new DigestMarks();
+  private interruptions: readonly (() => void)[] = [];
 
   /** Empty, or what a MapViewRestorer has read. */
   constructor(options: MapViewOptions = {}, state: ViewState = new ViewState(options.resultsMax)) {
@@ -106,6 +116,10 @@ export class MapView {
     this.commands = new CommandTable(options.dataTypes ?? []);
     this.onDefect = options.onDefect;
     for (const type of options.dataTypes ?? []) this.state.dataTypes.numberOf(type.name);
+    if (options.slots) {
+      this.skips = new Uint8Array(SLOTS).fill(Skip.NotOfThisView);
+      for (const slot of options.slots) this.skips[slot] = Skip.No;
+    }
   }
 
   /** Applied up to here. */
@@ -148,14 +162,17 @@ export class MapView {
 
   /** 16 hex digits; equal at equal offsets on all hosts. Covers what was put and not overwritten or deleted while alive (see Slot). */
   get digest(): string {
-    let a = 0;
-    let b = 0;
+    return digestOfAll(this.slotDigests());
+  }
+
+  slotDigests(): SlotDigests {
+    const digests = new Uint32Array(2 * SLOTS);
     for (const slot of this.state.slots) {
       if (!slot) continue;
-      a = (a + slot.digestA) | 0;
-      b = (b + slot.digestB) | 0;
+      digests[2 * slot.number] = slot.digestA;
+      digests[2 * slot.number + 1] = slot.digestB;
     }
-    return hex32(a) + hex32(b);
+    return digests;
   }
 
   /* ---- applying ---- */
@@ -174,8 +191,12 @@ export class MapView {
       assert(length >= BATCH_HEADER_BYTES && at + length <= bytes.length, 'a run of batches ends within a batch');
       const lastOffset = batchLastOffset(bytes, at);
       if (lastOffset > state.offset) {
+        const before = state.offset;
         this.applyBatch(bytes, at, lastOffset);
         state.offset = lastOffset;
+        if (DigestMarks.due(before, lastOffset) && this.skips === null) {
+          this.marks.add(before, { offset: lastOffset, digests: this.slotDigests() });
+        }
         this.bytesSinceReclaim += length;
       }
       at += length;
@@ -237,6 +258,7 @@ export class MapView {
     if (keyStart < 0) return; // an event, not a change of the map
     const { bytes } = cursor;
     const hash = hashKey(bytes, keyStart, keyEnd);
+    if (this.skips !== null && this.skips[slotOf(hash)] !== Skip.No) return;
     const slot = this.state.slot(slotOf(hash));
     const bucket = slot.find(hash, bytes, keyStart, keyEnd);
     if (cursor.valueStart < 0) {
@@ -274,6 +296,13 @@ export class MapView {
       state.results.add(offset, offset, refused('unknown-command', unknownCommand(op.name)));
       return;
     }
+    const hash = hashKey(cursor.bytes, cursor.keyStart, cursor.keyEnd);
+    const skip = this.skips === null ? Skip.No : this.skips[slotOf(hash)];
+    if (skip !== Skip.No) {
+      // The result comes with the slot.
+      if (skip === Skip.Stopped) state.results.add(offset, offset, NOT_KNOWN);
+      return;
+    }
     const { type, command } = found;
     const entries = type.entries ?? (type.name === '' ? 'any' : 'own');
     // A type gets bytes of its own: one with a defect cannot write to the batch or to the entries.
@@ -286,7 +315,6 @@ export class MapView {
       logTime: asLogTime(logTime),
       expiresAt: cursor.ttlMs < 0 ? null : asLogTime(logTime + cursor.ttlMs),
     };
-    const hash = hashKey(cursor.bytes, cursor.keyStart, cursor.keyEnd);
     const slot = state.slot(slotOf(hash));
     const bucket = slot.find(hash, cursor.bytes, cursor.keyStart, cursor.keyEnd);
     const stored = bucket < 0 ? null : slot.load(bucket);
@@ -431,12 +459,21 @@ export class MapView {
   /** The entry that is live at `time`. Its buffers are views of bytes that never change; nobody may write to them. */
   get(key: Uint8Array, time: LogTime): Entry | null {
     const hash = hashKey(key);
+    this.mustServe(slotOf(hash));
     const slot = this.state.slots[slotOf(hash)];
     if (!slot) return null;
     const bucket = slot.find(hash, key, 0, key.length);
     if (bucket < 0) return null;
     const stored = slot.load(bucket);
     return stored.expiresAt <= time ? null : this.state.entryOf(stored);
+  }
+
+  /** @throws TidelineError `not-ready` for a slot that is stopped */
+  private mustServe(slot: number): void {
+    if (this.skips?.[slot] !== Skip.Stopped) return;
+    throw new TidelineError('not-ready', `slot ${slot} of the view is being rebuilt on this host`, {
+      details: { slot },
+    });
   }
 
   /**
@@ -446,6 +483,7 @@ export class MapView {
   scan(request: ScanRequest): ScanPage {
     const { state } = this;
     const { prefix, after, limit, bytesMax, values, time } = request;
+    for (const slot of this.stoppedSlots) this.mustServe(slot);
     while (!this.prepareScan(SCAN_MERGE_KEYS));
     const entries: Entry[] = [];
     let bytes = 0;
@@ -507,7 +545,13 @@ export class MapView {
     if (lastOffset > this.offset) {
       throw new TidelineError('offset-out-of-range', `offset ${lastOffset} is not applied yet`, { outcome: 'unknown' });
     }
-    return this.state.results.range(firstOffset, lastOffset);
+    const results = this.state.results.range(firstOffset, lastOffset);
+    if (results.includes(NOT_KNOWN)) {
+      throw new TidelineError('not-ready', 'the slot of a command is being rebuilt on this host', {
+        outcome: 'unknown',
+      });
+    }
+    return results;
   }
 
   /* ---- expiry ---- */
@@ -642,11 +686,69 @@ export class MapView {
     }
   }
 
+  /* ---- slots that are not to be trusted ---- */
+
+  /** Rising. Reads of them are `not-ready`; scans too, since they are about all slots. */
+  get stoppedSlots(): readonly number[] {
+    const { skips } = this;
+    return skips === null ? [] : Array.from(skips.keys()).filter((slot) => skips[slot] === Skip.Stopped);
+  }
+
+  /** Whether what is in memory of the slot adds up to its digest. Looks at every entry: for one slot now and then. */
+  addsUp(slot: number): boolean {
+    return this.state.slots[slot]?.addsUp() ?? true;
+  }
+
+  /** Lets go of what is in these slots and serves them no more, until `adoptSlots`. Who watches the view is told by `onInterrupted`. */
+  stopSlots(numbers: Iterable<number>): void {
+    const { state } = this;
+    for (const number of numbers) {
+      this.skips ??= new Uint8Array(SLOTS);
+      this.skips[number] = Skip.Stopped;
+      state.dropSlot(number);
+    }
+    this.order = null;
+    this.marks.clear();
+    for (const interrupted of this.interruptions) interrupted();
+  }
+
+  /**
+   * Takes over slots that another view of the same log has built up to the same offset, with the results of their commands. They are served from
+   * now on. Nobody who listens is told what changed.
+   */
+  adoptSlots(other: MapView, numbers: Iterable<number>): void {
+    const { state } = this;
+    assert(other.offset === this.offset && other !== this, 'slots of another offset');
+    for (const number of numbers) {
+      const slot = other.state.slots[number];
+      state.dropSlot(number);
+      other.state.slots[number] = null;
+      if (slot) state.adoptSlot(slot, other.state);
+      if (this.skips !== null) this.skips[number] = Skip.No;
+    }
+    if (this.skips?.every((skip) => skip === Skip.No)) this.skips = null;
+    state.results.replace(NOT_KNOWN, other.state.results);
+    const { archiveQueue } = other;
+    for (let place = 0; archiveQueue && place < archiveQueue.length; place++)
+      this.archiveQueue?.push(archiveQueue.at(place));
+    this.order = null;
+    this.marks.clear();
+  }
+
+  /** Slots were stopped: a listener would miss changes from here on. Returns how to stop. */
+  onInterrupted(listener: () => void): () => void {
+    this.interruptions = [...this.interruptions, listener];
+    return () => {
+      this.interruptions = this.interruptions.filter((other) => other !== listener);
+    };
+  }
+
   /* ---- snapshots ---- */
 
   /** The view as it is now, to be written while it goes on: slots are copied one by one, when they change or are written. */
   freeze(): SnapshotWriter {
     const { state } = this;
+    assert(this.skips === null, 'a view that lacks slots is no snapshot');
     return new SnapshotWriter({
       offset: state.offset,
       logTime: state.logTime,
@@ -715,6 +817,51 @@ export class MapViewRestorer {
   }
 }
 
+/**
+ * Makes a view from chosen slots of a snapshot, each given in pieces of any size. A slot that is damaged is no matter to the others: it is
+ * stopped in the view that comes of it.
+ */
+export class MapViewSlotsRestorer {
+  private readonly reader: SlotsReader;
+  private readonly missing: Set<number>;
+
+  /** @throws TidelineError `storage-damaged` | `unsupported-version` */
+  constructor(
+    preamble: Buffer,
+    table: SnapshotTable,
+    private readonly options: MapViewOptions = {},
+  ) {
+    this.reader = new SlotsReader(preamble, table, options.resultsMax);
+    this.missing = new Set(
+      table.slots.map(({ slot }) => slot).filter((slot) => options.slots === undefined || options.slots.has(slot)),
+    );
+  }
+
+  /** The next pieces are of this slot of the table. */
+  begin(place: SlotPlace): void {
+    this.reader.begin(place);
+  }
+
+  /** The piece is copied. @throws TidelineError `storage-damaged`: the slot is lost */
+  push(piece: Uint8Array): void {
+    this.reader.push(piece);
+  }
+
+  /** All pieces of the slot were given. @throws TidelineError `storage-damaged`: the slot is lost */
+  end(place: SlotPlace): void {
+    this.reader.end();
+    this.missing.delete(place.slot);
+  }
+
+  /** Nothing more comes. Slots that were not read whole are stopped. */
+  finish(): MapView {
+    this.reader.abandon();
+    const view = new MapView(this.options, this.reader.state);
+    if (this.missing.size > 0) view.stopSlots(this.missing);
+    return view;
+  }
+}
+
 const NO_PREFIX = Buffer.alloc(0);
 
 /** Takes items off the slot's heap that are due, up to and with the first that is true. Bucket of its entry; −1: none was. */
@@ -727,8 +874,6 @@ const nextDue = (slot: Slot, until: number, besides?: ReadonlySet<number>): numb
   }
   return -1;
 };
-
-const hex32 = (value: number): string => (value >>> 0).toString(16).padStart(8, '0');
 
 const startsWith = (key: Uint8Array, prefix: Uint8Array): boolean => {
   if (key.length < prefix.length) return false;
@@ -752,6 +897,9 @@ const checkEffect = (effect: CommandEffect): CommandEffect => {
   }
   return effect;
 };
+
+/** In the place of the result of a command whose slot is stopped. */
+const NOT_KNOWN: ApplyResult = { ok: false, code: 'not-ready', message: '', value: '', entryOffset: asOffset(0) };
 
 const refused = (code: string, message: string, entryOffset: Offset = asOffset(0)): ApplyResult => ({
   ok: false,

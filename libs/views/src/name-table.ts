@@ -1,4 +1,4 @@
-import { TidelineError } from '#kernel';
+import { TidelineError, assert } from '#kernel';
 
 /**
  * Names that many entries share – content types, data types – by number, 0 …, in order of first use. Bounded: a name that is too
@@ -33,6 +33,13 @@ export class NameTable {
 
   numberOf(name: string): number {
     return this.numbers.get(name) ?? this.add(name);
+  }
+
+  /** This table's numbers of another one's names, those it lacked included; null: they are the same. */
+  numbersOf(other: NameTable): readonly number[] | null {
+    const numbers = other.names.map((name) => this.numberOf(name));
+    assert(!numbers.includes(-1), 'there are too many names');
+    return numbers.every((number, i) => number === i) ? null : numbers;
   }
 
   private add(name: string): number {

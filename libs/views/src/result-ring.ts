@@ -89,6 +89,23 @@ export class ResultRing {
     return results;
   }
 
+  /** Puts another ring's results in the places of this one. Where that has none, or no longer, the result is the plain one or evicted. */
+  replace(placeholder: ApplyResult, other: ResultRing): void {
+    for (let position = 0; position < this.size; position++) {
+      const place = (this.start + position) % this.ring.length;
+      const { firstOffset, lastOffset, result } = this.ring[place];
+      if (result !== placeholder) continue;
+      const at = other.firstEndingAt(firstOffset);
+      const found = at < other.size ? other.at(at) : undefined;
+      if (found?.firstOffset === firstOffset) {
+        this.ring[place] = found;
+        this.textLength += found.result.value.length;
+      } else if (firstOffset <= other.evictedThrough) {
+        this.evictedThrough = asOffset(Math.max(this.evictedThrough, lastOffset));
+      }
+    }
+  }
+
   private at(position: number): KeptResult {
     return this.ring[(this.start + position) % this.ring.length];
   }

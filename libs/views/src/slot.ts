@@ -75,7 +75,7 @@ export class Slot {
   constructor(
     readonly number: number,
     /** Scratch shared by the slots of a view: the entry `locate` found. */
-    private readonly entry: StoredEntry,
+    private entry: StoredEntry,
     /** By slot, shared: when the first entry of each expires, Infinity if never. */
     earliestExpiries: Float64Array,
   ) {
@@ -225,6 +225,33 @@ export class Slot {
     const index = this.index.slice();
     const chunks = this.chunks.slice();
     for (const frozen of list) frozen.take(index, chunks);
+  }
+
+  /** To another view. */
+  moveTo(entry: StoredEntry, earliestExpiries: Float64Array): void {
+    assert(this.uncaptured.length === 0, 'a slot is moved while a snapshot of it is being written');
+    this.entry = entry;
+    this.expiries.moveTo(earliestExpiries);
+  }
+
+  /** Writes other numbers of names into the entries; null: those stay. Nobody may hold a view of the chunks. */
+  renumberTypes(contentTypes: readonly number[] | null, dataTypes: readonly number[] | null): void {
+    this.forEach((_hash, entry) => entry.renumberTypes(contentTypes, dataTypes));
+  }
+
+  /** Whether the entries in the index, and what is gone, make up the digest. */
+  addsUp(): boolean {
+    let a = this.removedA;
+    let b = this.removedB;
+    let count = 0;
+    this.forEach((_hash, entry) => {
+      const hash = hashKey(entry.chunk, entry.keyStart, entry.keyEnd);
+      const lane = digestLaneA(hash, entry);
+      a = (a + lane) | 0;
+      b = (b + digestLaneB(hash, entry, lane)) | 0;
+      count++;
+    });
+    return count === this.count && a === this.digestA && b === this.digestB;
   }
 
   private release(number: number): void {

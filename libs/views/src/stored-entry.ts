@@ -179,6 +179,23 @@ export class StoredEntry {
     );
   }
 
+  /** Writes other numbers of names in their places; null: those stay. */
+  renumberTypes(contentTypes: readonly number[] | null, dataTypes: readonly number[] | null): void {
+    const { chunk, flags } = this;
+    let at = this.start + 17 + (flags & EntryFlag.Expires ? 8 : 0);
+    for (const [number, numbers] of [
+      [this.contentType, contentTypes],
+      [this.dataType, dataTypes],
+    ] as const) {
+      if (number < 0) continue;
+      if (numbers !== null) {
+        chunk[at] = numbers[number];
+        chunk[at + 1] = numbers[number] >>> 8;
+      }
+      at += 2;
+    }
+  }
+
   get key(): Buffer {
     return this.chunk.subarray(this.keyStart, this.keyEnd);
   }

@@ -28,7 +28,26 @@ export class ViewState {
   }
 
   slot(number: number): Slot {
-    return (this.slots[number] ??= new Slot(number, this.entry, this.earliestExpiries));
+    return (this.slots[number] ??= this.newSlot(number));
+  }
+
+  /** Empty, and not among `slots` yet. */
+  newSlot(number: number): Slot {
+    return new Slot(number, this.entry, this.earliestExpiries);
+  }
+
+  dropSlot(number: number): void {
+    this.slots[number] = null;
+    this.earliestExpiries[number] = Infinity;
+  }
+
+  /** Takes over a slot that `from` no longer has. The numbers of names become this state's. */
+  adoptSlot(slot: Slot, from: ViewState): void {
+    const contentTypes = this.contentTypes.numbersOf(from.contentTypes);
+    const dataTypes = this.dataTypes.numbersOf(from.dataTypes);
+    slot.moveTo(this.entry, this.earliestExpiries);
+    if (contentTypes !== null || dataTypes !== null) slot.renumberTypes(contentTypes, dataTypes);
+    this.slots[slot.number] = slot;
   }
 
   /** What is in the scratch, as an object. Its buffers are views of bytes that never change; nobody may write to them. */
