@@ -1,6 +1,13 @@
 import { get, type IncomingMessage } from 'node:http';
 import { randomBelow, type Rng } from '#kernel';
-import { RECORD_PARTITIONS, RECORD_TOPIC, type SeenRecord, type TopicReader } from './record-load.js';
+import {
+  RECORD_PARTITIONS,
+  RECORD_TOPIC,
+  textOf,
+  type RecordJson,
+  type SeenRecord,
+  type TopicReader,
+} from './record-load.js';
 
 /** A stream is left so often, however well it goes. */
 const STAY_MS_MIN = 500;
@@ -100,8 +107,8 @@ export class EventTail implements TopicReader {
       else if (field === 'data') data = value;
     }
     if (name === 'record') {
-      const record = JSON.parse(data) as { partition: number; offset: number; value: string };
-      this.seen[record.partition].push({ offset: record.offset, value: record.value });
+      const record = JSON.parse(data) as RecordJson;
+      this.seen[record.partition].push({ offset: record.offset, value: textOf(record) });
       if (id === null) this.problems.push(`record ${record.partition}:${record.offset} came without an id`);
     }
     if (id !== null) this.lastEventId = id;

@@ -9,7 +9,15 @@ import { Countdown } from './countdown.js';
 import type { History } from './history.js';
 import { LEASE_TOPIC } from './lease-load.js';
 import type { LoggedLease } from './lease-checks.js';
-import { RECORD_PARTITIONS, RECORD_TOPIC, type Producer, type SeenRecord, type TopicReader } from './record-load.js';
+import {
+  RECORD_PARTITIONS,
+  RECORD_TOPIC,
+  textOf,
+  type Producer,
+  type RecordJson,
+  type SeenRecord,
+  type TopicReader,
+} from './record-load.js';
 
 const CONVERGED_MS_MAX = 90_000;
 const POLL_MS = 100;
@@ -118,11 +126,8 @@ const pagesOf = async <T>(
 };
 
 const recordsOf = async (node: ChaosNode, partition: number, end: number): Promise<SeenRecord[]> => {
-  const records = await pagesOf<{ offset: number; value: unknown }>(node, { topic: RECORD_TOPIC, partition }, end);
-  return records.map(({ offset, value }) => ({
-    offset,
-    value: typeof value === 'string' ? value : JSON.stringify(value),
-  }));
+  const records = await pagesOf<RecordJson>(node, { topic: RECORD_TOPIC, partition }, end);
+  return records.map((record) => ({ offset: record.offset, value: textOf(record) }));
 };
 
 /** The log of what expires. */

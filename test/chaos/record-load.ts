@@ -95,6 +95,18 @@ export interface SeenRecord {
   readonly value: string;
 }
 
+/** A record as REST gives it, as far as it is looked at. */
+export interface RecordJson {
+  readonly partition: number;
+  readonly offset: number;
+  /** Text, as every record was appended; damaged ones may come as anything. */
+  readonly value?: unknown;
+  readonly valueBase64?: string;
+}
+
+export const textOf = ({ value, valueBase64 }: RecordJson): string =>
+  typeof value === 'string' ? value : (valueBase64 ?? JSON.stringify(value ?? null));
+
 /** Follows the topic through everything that happens. */
 export interface TopicReader {
   readonly name: string;

@@ -2,7 +2,15 @@ import { RemoteLogNodeDirectory, RoutingCommandLog, serveLogNode, type NodeDescr
 import { META_GROUP, TidelineError, systemClock, systemRng, systemScheduler, type GroupId, type NodeId } from '#kernel';
 import { tcpTransport, type Hello, type Listener } from '#net';
 import { formatAddress, type TidelineOptions } from '#platform';
-import { MetaController, ReplicaNode, type Group, SESSION_LIMITS, TcpPeerNetwork, type TopicEntry } from '#replica';
+import {
+  MetaController,
+  ReplicaNode,
+  SCRUB_PACE,
+  SESSION_LIMITS,
+  TcpPeerNetwork,
+  type Group,
+  type TopicEntry,
+} from '#replica';
 import { nodeFileSystem, openDataDirectory, openPartitionLog, unsyncedFileSystem, type DataDirectory } from '#storage';
 import { LocalLogNode } from './local-log-node.js';
 
@@ -102,6 +110,7 @@ export class LogProcess {
             : `${log} has been repaired`,
         );
       },
+      scrub: SCRUB_PACE,
       electionTimeoutMs: options.electionTimeoutMs,
       heartbeatMs: options.heartbeatMs,
       limits: {

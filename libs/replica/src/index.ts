@@ -1,5 +1,6 @@
 export type { AppendCallback, Appended } from './append-waiters.js';
 export type { GroupCounters } from './group-counters.js';
+export { SCRUB_PACE, type ScrubPace } from './log-scrub.js';
 export { LOG_TIME_LEAD_MS } from './log-time.js';
 export type { PeerNetwork } from './peer-network.js';
 export type { BarrierCallback, BarrierPoint } from './read-barriers.js';

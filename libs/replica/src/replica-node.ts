@@ -13,6 +13,7 @@ import type { PartitionLog } from '#storage';
 import { decodeCheckpoint } from './checkpoint-v1.js';
 import type { DamageState, GroupHost, TurnTaker } from './group-host.js';
 import { LogRepair } from './log-repair.js';
+import { LogScrub, type ScrubPace } from './log-scrub.js';
 import { LogState } from './log-state.js';
 import type { PeerNetwork } from './peer-network.js';
 import { PeerFrameWriter, decodePeerFrame, type PeerMessage } from './raft-messages-v1.js';
@@ -43,6 +44,8 @@ export interface ReplicaNodeOptions {
   readonly electionTimeoutMs?: number;
   readonly heartbeatMs?: number;
   readonly limits?: Partial<ReplicaLimits>;
+  /** How fast logs are looked through for damage; without it they are not. */
+  readonly scrub?: ScrubPace;
   readonly mutants?: ReplicaMutants;
 }
 
@@ -112,6 +115,8 @@ export class ReplicaNode {
   private sending: Peer[] = [];
   private flushScheduled = false;
   private cancelTick: (() => void) | null = null;
+  /** null: logs are not looked through. */
+  readonly scrub: LogScrub | null;
   private closed = false;
   private readonly flush = (): void => this.endTurn();
 
@@ -133,6 +138,14 @@ export class ReplicaNode {
       damage: (group, state) => options.onDamage?.(group, state),
       fatal: (group, error) => options.onFatal(group, error),
     };
+    this.scrub = options.scrub
+      ? new LogScrub({
+          scheduler: options.scheduler,
+          groupIds: () => this.groupIds(),
+          group: (id) => this.groups.get(id),
+          pace: options.scrub,
+        })
+      : null;
   }
 
   /** Lets time pass by itself, through the scheduler. Without it somebody calls `tick`. */
@@ -145,6 +158,7 @@ export class ReplicaNode {
     };
     // Nodes started together should not tick, and so campaign, together.
     this.cancelTick = this.options.scheduler.after(1 + randomBelow(this.options.rng, tickMs), again);
+    this.scrub?.start();
   }
 
   /**
@@ -286,6 +300,7 @@ export class ReplicaNode {
     assert(!this.closed, 'a node is closed once');
     this.closed = true;
     this.cancelTick?.();
+    this.scrub?.stop();
     const ids = [...this.groups.keys(), ...this.repairs.keys()];
     let open = ids.length;
     if (open === 0) done();

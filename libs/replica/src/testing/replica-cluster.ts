@@ -16,6 +16,7 @@ import { SimulatedDisk, type DiskFaults } from '../../../storage/src/testing/ind
 import type { Appended } from '../append-waiters.js';
 import type { BarrierPoint } from '../read-barriers.js';
 import type { Acks, DamageState, ReadResult } from '../group-host.js';
+import type { ScrubPace } from '../log-scrub.js';
 import type { Group } from '../replica-group.js';
 import type { ReplicaLimits, ReplicaMutants } from '../replica-limits.js';
 import { ReplicaNode, groupDirectoryName } from '../replica-node.js';
@@ -31,6 +32,7 @@ export interface ReplicaClusterOptions {
   readonly tickMs?: number;
   readonly limits?: Partial<ReplicaLimits>;
   readonly mutants?: ReplicaMutants;
+  readonly scrub?: ScrubPace;
   readonly log?: Partial<PartitionLogOptions>;
   readonly disk?: Partial<DiskFaults>;
 }
@@ -126,6 +128,7 @@ export class ClusterMachine {
       electionTimeoutMs: options.electionTimeoutMs,
       heartbeatMs: options.heartbeatMs,
       limits: options.limits,
+      ...(options.scrub ? { scrub: options.scrub } : {}),
       mutants: options.mutants,
     });
     this.replica = replica;
