@@ -35,9 +35,6 @@ export interface GatewayLimits {
   readonly tailCreditBytes: number;
   /** Bytes waiting for one reader of a stream before the stream pauses. */
   readonly streamBufferBytesMax: number;
-  /** Events of a watch that wait for a paused reader; one more ends it with `too-slow`. */
-  readonly watchQueueEventsMax: number;
-  readonly watchQueueBytesMax: number;
   /** A reader that takes nothing for so long is dropped with `too-slow`. */
   readonly slowReaderMs: number;
   /** Quiet streams say something this often. */
@@ -65,8 +62,6 @@ export const DEFAULT_LIMITS: GatewayLimits = {
   streamsMax: 10_000,
   tailCreditBytes: 1024 * 1024,
   streamBufferBytesMax: 256 * 1024,
-  watchQueueEventsMax: 1_000_000,
-  watchQueueBytesMax: 64 * 1024 * 1024,
   slowReaderMs: 30_000,
   heartbeatMs: 15_000,
   writeTimeoutMs: 10_000,

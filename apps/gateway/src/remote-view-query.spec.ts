@@ -3,7 +3,7 @@ import { TidelineError, asLogTime, asOffset, systemClock, systemRng, systemSched
 import { tcpTransport, type ConnectionHandler, type Listener } from '#net';
 import type { WatchEvent } from '#views';
 import { viewServiceV1 } from '#wire';
-import { firstValueFrom, take, toArray } from 'rxjs';
+import { firstValueFrom, toArray } from 'rxjs';
 import { RemoteViewQuery } from './remote-view-query.js';
 
 const position = { offset: asOffset(5), logTime: asLogTime(9) };
@@ -129,7 +129,8 @@ describe('views elsewhere', () => {
     const query = queryOver(a.address);
     await get(query);
     const watched = query.watch({ view: 'v', partition: 0, prefix: Buffer.alloc(0) });
-    const events = await firstValueFrom(watched.pipe(take(2), toArray()));
+    const { events, release } = await firstValueFrom(watched);
+    release();
     expect(events.map((event) => event.type)).toEqual(['put', 'live']);
     await expect(firstValueFrom(watched.pipe(toArray()))).rejects.toMatchObject({ code: 'shutting-down' });
   });

@@ -6,12 +6,13 @@ import type {
   ArchiveRequest,
   Entry,
   Position,
+  ProjectionDescription,
   ScanPage,
   ViewQuery,
   ViewStats,
-  WatchEvent,
+  WatchChunk,
 } from '#views';
-import { viewServiceV1, type RequestCall } from '#wire';
+import { projectionServiceV1, viewServiceV1, type RequestCall } from '#wire';
 import { Observable } from 'rxjs';
 
 export interface RemoteViewQueryOptions {
@@ -30,7 +31,8 @@ const STATS_TIMEOUT_MS = 2_000;
 /** The catalog may be a database elsewhere. */
 const ARCHIVE_TIMEOUT_MS = 10_000;
 const RETRY_PAUSE_MS = 50;
-const WATCH_CREDIT_BYTES = 4 * 1024 * 1024;
+/** A few chunks: what is beyond waits at the host, which reads no further ahead. */
+const WATCH_CREDIT_BYTES = 1024 * 1024;
 
 /** Another host may do better: this one is gone, starting, or full. */
 const another = (error: TidelineError): boolean =>
@@ -79,12 +81,24 @@ export class RemoteViewQuery implements ViewQuery {
     return this.ask(viewServiceV1.stats, undefined, STATS_TIMEOUT_MS);
   }
 
+  projections(): Promise<readonly ProjectionDescription[]> {
+    return this.ask(projectionServiceV1.projections, undefined, STATS_TIMEOUT_MS);
+  }
+
+  lookup(request: Parameters<ViewQuery['lookup']>[0]): Promise<ScanPage & { position: Position }> {
+    return this.ask(projectionServiceV1.lookup, request, request.timeoutMs);
+  }
+
+  parked(request: Parameters<ViewQuery['parked']>[0]): ReturnType<ViewQuery['parked']> {
+    return this.ask(projectionServiceV1.parked, request, request.timeoutMs);
+  }
+
   archive(request: ArchiveRequest): Promise<ArchivePage> {
     return this.ask(viewServiceV1.archive, request, ARCHIVE_TIMEOUT_MS);
   }
 
   /** From one host; when that goes it ends with `connection-lost` and is to be begun anew: entries and positions are that host's. */
-  watch(request: Parameters<ViewQuery['watch']>[0]): Observable<WatchEvent> {
+  watch(request: Parameters<ViewQuery['watch']>[0]): Observable<WatchChunk> {
     const { watch } = viewServiceV1;
     return new Observable((subscriber) => {
       const host = this.pick();
@@ -99,8 +113,12 @@ export class RemoteViewQuery implements ViewQuery {
         { creditBytes: WATCH_CREDIT_BYTES },
         {
           item: (item) => {
-            for (const event of watch.decodeItem(item)) subscriber.next(event);
-            stream.grant(item.length);
+            let released = false;
+            const release = (): void => {
+              if (!released) stream.grant(item.length);
+              released = true;
+            };
+            subscriber.next({ events: watch.decodeItem(item), release });
           },
           end: (error) => (error === null ? subscriber.complete() : subscriber.error(error)),
         },

@@ -1,5 +1,5 @@
 import { TidelineError, toTidelineError, type Offset } from '#kernel';
-import type { ViewQuery, WatchEvent } from '#views';
+import type { ViewQuery, WatchChunk, WatchEvent } from '#views';
 import type { Subscription } from 'rxjs';
 import type { GatewayLimits, GatewayTime } from './gateway-options.js';
 import { partitionOfTopic, type TopicDirectory } from './topic-directory.js';
@@ -22,24 +22,18 @@ export interface WatchReader {
 }
 
 const EVENTS_PER_TURN_MAX = 2_000;
-const EVENT_OVERHEAD_BYTES = 64;
-
-const bytesOf = (event: WatchEvent): number =>
-  event.type === 'live'
-    ? EVENT_OVERHEAD_BYTES
-    : event.type === 'put'
-      ? EVENT_OVERHEAD_BYTES + event.entry.key.length + event.entry.value.length
-      : EVENT_OVERHEAD_BYTES + event.key.length;
 
 /**
- * The entries of a view, then what changes. A view pushes; what a paused reader has not taken waits here, and when that is more than the limits
- * allow the reader is dropped with `too-slow`. It then starts over: a watch begins with the current entries.
+ * The entries of a view, then what changes. A chunk is released, and so followed by another, when the reader has taken it: a paused reader
+ * pauses the view's host, which reads no entries ahead. The host drops a reader for whom too many changes wait, this end one that takes nothing for
+ * long; both with `too-slow`, after which it starts over: a watch begins with the current entries.
  */
 export class WatchStream {
   private readonly subscriptions: Subscription[] = [];
-  private queue: WatchEvent[] = [];
-  private head = 0;
-  private queuedBytes = 0;
+  /** As few as the hosts send without release. */
+  private readonly chunks: WatchChunk[] = [];
+  /** Of the first chunk: what has been given. */
+  private given = 0;
   private readonly lives = new Map<number, Offset>();
   private partitions = 0;
   private ended = 0;
@@ -71,7 +65,11 @@ export class WatchStream {
     for (const each of partitions) {
       this.subscriptions.push(
         this.parts.views.watch({ view: topic.name, partition: each, prefix }).subscribe({
-          next: (event) => this.take(event),
+          next: (chunk) => {
+            if (this.stopped) return;
+            this.chunks.push(chunk);
+            this.schedule();
+          },
           error: (thrown: unknown) => {
             this.failure ??= toTidelineError(thrown);
             this.schedule();
@@ -97,28 +95,12 @@ export class WatchStream {
     this.stopped = true;
     this.cancelSlow?.();
     this.cancelSlow = null;
-    this.queue = [];
-    this.head = 0;
-    this.queuedBytes = 0;
+    this.chunks.length = 0;
     for (const subscription of this.subscriptions) subscription.unsubscribe();
   }
 
-  private take(event: WatchEvent): void {
-    if (this.stopped || this.failure) return;
-    const { watchQueueBytesMax, watchQueueEventsMax } = this.parts.limits;
-    this.queue.push(event);
-    this.queuedBytes += bytesOf(event);
-    if (this.queue.length - this.head > watchQueueEventsMax || this.queuedBytes > watchQueueBytesMax) {
-      this.queue = [];
-      this.head = 0;
-      this.queuedBytes = 0;
-      this.failure = new TidelineError('too-slow', 'more changes came than the reader took; watch again');
-    }
-    this.schedule();
-  }
-
   private schedule(): void {
-    if (this.scheduled || this.stopped || (this.full && this.failure === null)) return;
+    if (this.scheduled || this.stopped || this.full) return;
     this.scheduled = true;
     this.parts.time.scheduler.defer(() => {
       this.scheduled = false;
@@ -127,26 +109,20 @@ export class WatchStream {
   }
 
   private pump(): void {
-    for (let left = EVENTS_PER_TURN_MAX; left > 0 && this.head < this.queue.length; left--) {
-      if (this.stopped || this.full) break;
-      const event = this.queue[this.head++];
-      this.queuedBytes -= bytesOf(event);
-      this.give(event);
+    for (let left = EVENTS_PER_TURN_MAX; left > 0 && this.chunks.length > 0;) {
+      const [{ events, release }] = this.chunks;
+      for (; left > 0 && this.given < events.length && !this.stopped && !this.full; left--)
+        this.give(events[this.given++]);
+      if (this.stopped) return;
+      if (this.given < events.length) break;
+      this.given = 0;
+      this.chunks.shift();
+      release();
     }
-    if (this.stopped) return;
-    if (this.head === this.queue.length) {
-      this.queue = [];
-      this.head = 0;
-      if (this.failure) this.finish(this.failure);
-      else if (this.partitions > 0 && this.ended === this.partitions) this.finish(null);
-    } else {
-      // What has been given is let go of now and then, not for each event.
-      if (this.head > EVENTS_PER_TURN_MAX && this.head * 2 > this.queue.length) {
-        this.queue = this.queue.slice(this.head);
-        this.head = 0;
-      }
+    if (this.chunks.length > 0) {
       this.schedule();
-    }
+    } else if (this.failure) this.finish(this.failure);
+    else if (this.partitions > 0 && this.ended === this.partitions) this.finish(null);
   }
 
   private give(event: WatchEvent): void {

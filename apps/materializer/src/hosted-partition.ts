@@ -1,6 +1,6 @@
 import type { CommandLog } from '#command-log';
 import { TidelineError, type Offset } from '#kernel';
-import type { MapView, Position } from '#views';
+import type { MapView, Position, Projection, ProjectionDefinition } from '#views';
 import type { ArchiveWriter } from './archive-writer.js';
 import type { PartitionFeed } from './partition-feed.js';
 import type { PositionWaiters } from './position-waiters.js';
@@ -9,7 +9,10 @@ import type { SnapshotSource } from './snapshot-store.js';
 /** One view of one partition with what feeds it and who waits for it. */
 export interface HostedPartition {
   readonly partition: number;
+  /** Of a projection: the map that keeps its states. */
   readonly view: MapView;
+  /** Null: a topic's map view. */
+  readonly projection: Projection | null;
   readonly feed: PartitionFeed;
   readonly waiters: PositionWaiters;
   /** Null: what expires is simply removed. */
@@ -17,12 +20,17 @@ export interface HostedPartition {
   readonly source: SnapshotSource;
   /** Of the newest snapshot. */
   snapshotOffset: Offset;
+  /** How to end the watches there are. */
+  readonly watches: Set<(why: TidelineError) => void>;
   /** A question for the log's time is under way. */
   askingTime: boolean;
 }
 
 export interface HostedView {
+  /** A topic's for its map view; name and version, as `totals@2`, for a projection. */
   readonly name: string;
+  /** Null: a topic's map view. */
+  readonly definition: ProjectionDefinition | null;
   readonly topic: string;
   /** Null: it is being restored from a snapshot. */
   readonly partitions: (HostedPartition | null)[];
@@ -32,11 +40,18 @@ export const isOpen = (hosted: HostedPartition | null): hosted is HostedPartitio
 
 export const positionOf = (view: MapView): Position => ({ offset: view.offset, logTime: view.logTime });
 
-export const closeView = (view: HostedView): void => {
-  for (const { feed, waiters, archiver } of view.partitions.filter(isOpen)) {
+/** What is told to who waits for a version that another one has taken the place of: to ask again. */
+export const SUPERSEDED = new TidelineError('not-ready', 'the view has a new version');
+
+export const closeView = (
+  view: HostedView,
+  why: TidelineError = new TidelineError('not-ready', 'the view is being closed'),
+): void => {
+  for (const { feed, waiters, archiver, watches } of view.partitions.filter(isOpen)) {
     feed.close();
     archiver?.close();
-    waiters.failAll(new TidelineError('not-ready', 'the view is being closed'));
+    waiters.failAll(why);
+    for (const end of watches) end(why);
   }
 };
 

@@ -9,12 +9,19 @@ export interface FedView {
   readonly offset: Offset;
   /** Whole committed batches, consecutive. Never throws for what a log accepted. */
   applyBatches(batches: Buffer): void;
+  /**
+   * The same for a view whose events may take long: as far as it gets until `overdue` says so. False: not to the end; it is then called again
+   * with the same batches.
+   */
+  applyWithin?(batches: Buffer, overdue: () => boolean): boolean;
 }
 
 /** Bytes applied in one turn of the event loop, so that reads are answered while a view catches up. */
 const SLICE_BYTES = 256 * 1024;
 /** Bytes on their way from the log; a view that is slow slows its own tail and nothing else. */
 export const FEED_CREDIT_BYTES = 8 * 1024 * 1024;
+/** Time of one turn for a view that can stop in the middle: what others wait for it at most, besides its slowest event. */
+export const FEED_TURN_MS = 10;
 const RESTART_DELAY_MS = 200;
 
 /**
@@ -92,12 +99,18 @@ export class PartitionFeed {
       this.held = true;
       return;
     }
+    const { view, clock } = this.options;
     let budget = SLICE_BYTES;
+    const began = clock.monotonicMs();
+    const overdue = (): boolean => clock.monotonicMs() - began >= FEED_TURN_MS;
     while (this.chunks.length > 0 && budget > 0) {
       const chunk = this.chunks[0];
       const until = sliceEnd(chunk.batches, this.at, budget);
       const slice = chunk.batches.subarray(this.at, until);
-      if (slice.length > 0) this.options.view.applyBatches(slice);
+      if (slice.length > 0) {
+        if (!view.applyWithin) view.applyBatches(slice);
+        else if (!view.applyWithin(slice, overdue)) break;
+      }
       budget -= slice.length;
       this.at = until;
       if (this.at >= chunk.batches.length) {

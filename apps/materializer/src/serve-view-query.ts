@@ -1,13 +1,8 @@
 import { TidelineError, toTidelineError } from '#kernel';
 import type { ConnectionHandler, Responder, StreamProducer } from '#net';
-import type { ViewQuery, WatchEvent } from '#views';
-import { viewServiceV1, type Pieces } from '#wire';
+import type { ViewQuery, WatchChunk } from '#views';
+import { projectionServiceV1, viewServiceV1, type Pieces } from '#wire';
 import type { Subscription } from 'rxjs';
-
-/** Events that wait for a reader's credit; beyond it the reader is dropped with `too-slow`. */
-export const WATCH_EVENTS_WAITING_MAX = 65_536;
-/** Events in one item of a watch stream. */
-const WATCH_EVENTS_PER_ITEM = 256;
 
 /** The materializer service (libs/wire view-service-v1.ts) over a ViewQuery. */
 export const serveViewQuery = (query: ViewQuery): ConnectionHandler => ({
@@ -50,6 +45,18 @@ const answer = (query: ViewQuery, method: number, payload: Buffer, responder: Re
       return reply(query.stats(), viewServiceV1.stats.encodeResponse);
     case viewServiceV1.archive.method:
       return reply(query.archive(viewServiceV1.archive.decodeRequest(payload)), viewServiceV1.archive.encodeResponse);
+    case projectionServiceV1.lookup.method:
+      return reply(
+        query.lookup(projectionServiceV1.lookup.decodeRequest(payload)),
+        projectionServiceV1.lookup.encodeResponse,
+      );
+    case projectionServiceV1.parked.method:
+      return reply(
+        query.parked(projectionServiceV1.parked.decodeRequest(payload)),
+        projectionServiceV1.parked.encodeResponse,
+      );
+    case projectionServiceV1.projections.method:
+      return reply(query.projections(), projectionServiceV1.projections.encodeResponse);
     default:
       responder.fail(new TidelineError('not-found', `no method ${method} at the materializer service`));
   }
@@ -60,12 +67,16 @@ const watch = (
   request: { view: string; partition: number; prefix: Buffer },
   producer: StreamProducer,
 ): void => {
-  let waiting: WatchEvent[] = [];
+  /** What the reader has no credit for yet; the host sends no more before these are released. */
+  const waiting: WatchChunk[] = [];
   let ended: { error: TidelineError | null } | null = null;
   let subscription: Subscription | null = null;
   const drain = (): void => {
-    while (waiting.length > 0 && producer.credit > 0)
-      producer.item(viewServiceV1.watch.encodeItem(waiting.splice(0, WATCH_EVENTS_PER_ITEM)));
+    while (waiting.length > 0 && producer.credit > 0) {
+      const chunk = waiting.shift()!;
+      producer.item(viewServiceV1.watch.encodeItem(chunk.events));
+      chunk.release();
+    }
     if (ended && waiting.length === 0) producer.end(ended.error);
   };
   const finish = (error: TidelineError | null): void => {
@@ -74,20 +85,14 @@ const watch = (
     drain();
   };
   producer.onCancel(() => {
-    waiting = [];
+    waiting.length = 0;
     subscription?.unsubscribe();
   });
   producer.onCredit(drain);
   subscription = query.watch(request).subscribe({
-    next: (event) => {
+    next: (chunk) => {
       if (ended) return;
-      waiting.push(event);
-      if (waiting.length > WATCH_EVENTS_WAITING_MAX) {
-        waiting = [];
-        finish(new TidelineError('too-slow', `${WATCH_EVENTS_WAITING_MAX} changes were waiting for this reader`));
-        subscription?.unsubscribe();
-        return;
-      }
+      waiting.push(chunk);
       drain();
     },
     error: (error: unknown) => finish(toTidelineError(error)),

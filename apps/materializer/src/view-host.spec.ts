@@ -157,7 +157,10 @@ describe('expiry', () => {
     expect(await get(world, 'a', lastOffset)).toBe('1');
     const subscription = world.host
       .watch({ view: TOPIC, partition: 0, prefix: key('') })
-      .subscribe((event) => events.push(event));
+      .subscribe(({ events: some, release }) => {
+        events.push(...some);
+        release();
+      });
     await world.time.advance(8000);
     subscription.unsubscribe();
     expect(await get(world, 'a')).toBeNull();
@@ -176,7 +179,10 @@ describe('watching', () => {
     const events: WatchEvent[] = [];
     const subscription = world.host
       .watch({ view: TOPIC, partition: 0, prefix: key('a/') })
-      .subscribe((event) => events.push(event));
+      .subscribe(({ events: some, release }) => {
+        events.push(...some);
+        release();
+      });
     const { lastOffset: last } = await world.append(put('a/2', '2'), put('b/2', 'x'), { key: key('a/1'), value: null });
     await get(world, 'a/2', last);
     subscription.unsubscribe();

@@ -4,6 +4,14 @@ import type { ClusterDescription, CommandLog, TopicDescription } from '#command-
 import {
   BUILT_IN_TYPES,
   MapView,
+  Projection,
+  definitionOf,
+  projectionMapOptions,
+  unknownIndex,
+  type ParkedEvent,
+  type ProjectionDefinition,
+  type ProjectionDescription,
+  type ViewType,
   type MapViewOptions,
   type ApplyResult,
   type ArchivePage,
@@ -14,11 +22,12 @@ import {
   type ScanPage,
   type ViewQuery,
   type ViewStats,
-  type WatchEvent,
+  type WatchChunk,
 } from '#views';
 import { Observable, type Subscription } from 'rxjs';
 import { ArchiveWriter } from './archive-writer.js';
 import {
+  SUPERSEDED,
   askForTime,
   closeView,
   isOpen,
@@ -27,7 +36,9 @@ import {
   type HostedView,
 } from './hosted-partition.js';
 import { PartitionFeed } from './partition-feed.js';
+import { watchPartition } from './partition-watch.js';
 import { PositionWaiters } from './position-waiters.js';
+import { ProjectionVersions } from './projection-versions.js';
 import { SnapshotRounds } from './snapshot-rounds.js';
 import type { SnapshotSource, SnapshotStore } from './snapshot-store.js';
 
@@ -36,9 +47,15 @@ const EXPIRE_SLICE = 1000;
 const RECLAIM_SLICE_BYTES = 1024 * 1024;
 const HOUSEKEEPING_MS = 100;
 const LOG_END_RETRY_MS = 200;
-/** Entries of one page of a watch's first part. */
-const WATCH_PAGE = 500;
-const WATCH_PAGE_BYTES = 1024 * 1024;
+
+/** What reads are made of: an open partition, or the states that a version without code has left. */
+interface Readable {
+  readonly name: string;
+  readonly view: MapView;
+  readonly projection: Projection | null;
+  /** Null: it stays as it is. */
+  readonly open: HostedPartition | null;
+}
 
 /**
  * The views this process hosts: one of its own name for every topic that has one, built from the committed log and from nothing else.
@@ -52,8 +69,10 @@ export class ViewHost implements ViewQuery {
   /** Ends when all restoring asked for so far has. */
   private restoring: Promise<void> = Promise.resolve();
   private readonly rounds: SnapshotRounds | null;
+  private readonly projected: ProjectionVersions;
   private snapshotFailed: (view: string, partition: number, error: TidelineError) => void = () => undefined;
   private expired: (view: string, partition: number, count: number) => void = () => undefined;
+  private swapped: (view: string, version: number) => void = () => undefined;
   private archiveFailed: (view: string, partition: number, error: TidelineError) => void = () => undefined;
 
   constructor(
@@ -67,8 +86,24 @@ export class ViewHost implements ViewQuery {
       readonly archive?: Archive;
       /** Without them every start reads the log from its beginning. */
       readonly snapshots?: { readonly store: SnapshotStore; readonly intervalMs: number };
+      /** Classes marked with `@View`; the constructor throws `bad-option` for one that is not sound. */
+      readonly projections?: readonly ViewType[];
     },
   ) {
+    this.projected = new ProjectionVersions((options.projections ?? []).map(definitionOf), {
+      host: {
+        open: (definition, topic, clusterId) => this.openProjection(definition, topic, clusterId),
+        close: (view, successor) => {
+          this.views.delete(view.name);
+          closeView(view, successor ? SUPERSEDED : undefined);
+        },
+        restore: (id, topic, clusterId) => this.restoreAll(id, topic, clusterId),
+      },
+      log: options.log,
+      clock: options.clock,
+      scheduler: options.scheduler,
+      swapped: (view, version) => this.swapped(view, version),
+    });
     this.subscription = options.log.changes.subscribe((cluster) => this.follow(cluster));
     this.cancelHousekeeping = options.scheduler.after(HOUSEKEEPING_MS, this.housekeeping);
     const { snapshots, clock, scheduler } = options;
@@ -89,53 +124,114 @@ export class ViewHost implements ViewQuery {
       cluster.topics.filter((topic) => topic.view.kind === 'map').map((topic) => [topic.name, topic]),
     );
     for (const [name, view] of this.views) {
-      if (wanted.has(name)) continue;
+      if (wanted.has(name) || view.definition !== null) continue;
       this.views.delete(name);
       closeView(view);
     }
     for (const [name, topic] of wanted) if (!this.views.has(name)) this.open(topic, cluster.clusterId);
+    this.projected.follow(cluster);
   }
 
   private open(topic: TopicDescription, clusterId: string): void {
-    const { snapshots, resultsMax, archive } = this.options;
+    const { resultsMax, archive } = this.options;
     assert(!topic.view.archive || archive !== undefined, 'a view has an archive, its host has none');
     const options: MapViewOptions = {
       dataTypes: BUILT_IN_TYPES,
       archive: topic.view.archive,
       ...(resultsMax !== undefined && { resultsMax }),
     };
-    const hosted: HostedView = { name: topic.name, topic: topic.name, partitions: topic.partitions.map(() => null) };
-    this.views.set(topic.name, hosted);
+    const hosted: HostedView = {
+      name: topic.name,
+      definition: null,
+      topic: topic.name,
+      partitions: topic.partitions.map(() => null),
+    };
+    this.openPartitions(hosted, topic, clusterId, options);
+  }
+
+  private openProjection(definition: ProjectionDefinition, topic: TopicDescription, clusterId: string): HostedView {
+    assert(!definition.archive || this.options.archive !== undefined, 'a view has an archive, its host has none');
+    const hosted: HostedView = {
+      name: definition.id,
+      definition,
+      topic: topic.name,
+      partitions: topic.partitions.map(() => null),
+    };
+    this.openPartitions(hosted, topic, clusterId, projectionMapOptions(definition));
+    return hosted;
+  }
+
+  /** From the newest good snapshot of each partition, or the start of the log. */
+  private openPartitions(
+    hosted: HostedView,
+    topic: TopicDescription,
+    clusterId: string,
+    options: MapViewOptions,
+  ): void {
+    const { snapshots } = this.options;
+    const { name, definition } = hosted;
+    this.views.set(name, hosted);
+    const gone = (): boolean => this.closed || this.views.get(name) !== hosted;
     for (const [index, { partition, group }] of topic.partitions.entries()) {
-      const source = { clusterId, view: topic.name, partition, group };
+      const source = { clusterId, view: name, partition, group };
       if (!snapshots) {
-        hosted.partitions[index] = this.host(topic, source, new MapView(options));
+        const view = new MapView(options);
+        const projection = definition === null ? null : new Projection(definition, view, partition);
+        hosted.partitions[index] = this.host(hosted, source, view, projection);
         continue;
       }
       // One after the other: a snapshot takes memory while it is read.
       this.restoring = this.restoring.then(async () => {
-        if (this.closed || this.views.get(topic.name) !== hosted) return;
+        if (gone()) return;
         const restored = await snapshots.store.restore(source, options);
-        const start = (view: MapView): void => {
-          if (this.closed || this.views.get(topic.name) !== hosted) return;
-          hosted.partitions[index] = this.host(topic, source, view);
+        const start = async (view: MapView): Promise<void> => {
+          const projection = definition === null ? null : new Projection(definition, view, partition);
+          for (const _ of projection?.buildIndexes() ?? []) await this.turn();
+          if (!gone()) hosted.partitions[index] = this.host(hosted, source, view, projection);
         };
-        if (restored === null) start(new MapView(options));
+        // A projection cannot do without some of its slots, and does not know how to build one alone.
+        if (restored === null || (definition !== null && restored.stoppedSlots.length > 0)) {
+          return start(new MapView(options));
+        }
         // Not waited for: a partition without a leader must not hold up the others.
-        else void this.isWithinLog(source, restored).then((within) => start(within ? restored : new MapView(options)));
+        void this.isWithinLog(hosted, source, restored).then((within) =>
+          start(within ? restored : new MapView(options)),
+        );
       });
     }
+  }
+
+  private turn(): Promise<void> {
+    return new Promise((resolve) => {
+      this.options.scheduler.defer(resolve);
+    });
+  }
+
+  private async restoreAll(id: string, topic: TopicDescription, clusterId: string): Promise<readonly MapView[] | null> {
+    const { snapshots } = this.options;
+    const maps: MapView[] = [];
+    for (const { partition, group } of topic.partitions) {
+      const source = { clusterId, view: id, partition, group };
+      const map = (await snapshots?.store.restore(source, projectionMapOptions({ archive: false }))) ?? null;
+      if (map === null) return null;
+      maps.push(map);
+    }
+    return maps;
   }
 
   /**
    * Whether the log reaches as far as the snapshot. It may not, when the log was lost with the power (durability below `sync`) or replaced:
    * then what follows would be taken for what the view has already. Only the leader knows, so it is asked until it answers.
    */
-  private async isWithinLog({ view, partition }: SnapshotSource, restored: MapView): Promise<boolean> {
+  private async isWithinLog(
+    { topic }: HostedView,
+    { view, partition }: SnapshotSource,
+    restored: MapView,
+  ): Promise<boolean> {
     const { log, scheduler } = this.options;
     while (!this.closed) {
       try {
-        const { offset } = await log.barrier({ topic: view, partition });
+        const { offset } = await log.barrier({ topic, partition });
         if (restored.offset <= offset) return true;
         const message = `the snapshot is at offset ${restored.offset}, the log ends at ${offset}`;
         this.snapshotFailed(view, partition, new TidelineError('storage-damaged', message));
@@ -150,70 +246,124 @@ export class ViewHost implements ViewQuery {
   }
 
   /** Feeds the view from where it is. */
-  private host(topic: TopicDescription, source: SnapshotSource, view: MapView): HostedPartition {
+  private host(
+    hosted: HostedView,
+    source: SnapshotSource,
+    view: MapView,
+    projection: Projection | null,
+  ): HostedPartition {
     const { log, clock, scheduler, archive } = this.options;
+    const { name, topic } = hosted;
     const { partition } = source;
     const waiters = new PositionWaiters(clock, scheduler);
-    const target = { topic: topic.name, partition };
-    const archiver = !topic.view.archive
+    const archiver = !view.archives
       ? null
       : new ArchiveWriter({
           archive: archive!,
-          view: topic.name,
+          view: name,
           partition,
           state: view,
           scheduler,
           removed: (count) => {
-            this.expired(topic.name, partition, count);
+            this.expired(name, partition, count);
             if (!archiver!.full) feed.resume();
           },
-          failed: (error) => this.archiveFailed(topic.name, partition, error),
+          failed: (error) => this.archiveFailed(name, partition, error),
         });
     const feed: PartitionFeed = new PartitionFeed({
       log,
-      target,
-      view,
+      target: { topic, partition },
+      view: projection ?? view,
       clock,
       scheduler,
-      applied: () => waiters.reached(view.offset),
-      full: () => archiver?.full === true,
+      applied: () => {
+        waiters.reached(view.offset);
+        if (projection?.halt) waiters.failAll(haltedError(name, projection));
+      },
+      full: () => archiver?.full === true || projection?.halt != null,
     });
-    return { partition, view, feed, waiters, archiver, source, snapshotOffset: view.offset, askingTime: false };
+    return {
+      partition,
+      view,
+      projection,
+      feed,
+      waiters,
+      archiver,
+      source,
+      snapshotOffset: view.offset,
+      watches: new Set(),
+      askingTime: false,
+    };
   }
 
-  private hosted(view: string, partition: number): HostedPartition {
-    const found = this.views.get(view);
-    if (!found) {
-      if (this.options.log.describe().topics.length === 0)
-        throw new TidelineError('not-ready', 'the views are not known yet');
-      throw new TidelineError('unknown-view', `no view named ${JSON.stringify(view)}`, { details: { view } });
-    }
-    const hosted = found.partitions[partition];
-    if (hosted === null) throw new TidelineError('not-ready', `view ${view}, partition ${partition} is being restored`);
-    if (!hosted)
+  /** The view of this name, or the version of a projection that is served under it. */
+  private named(
+    view: string,
+  ): Pick<HostedView, 'name' | 'partitions'> | { readonly kept: readonly MapView[]; readonly name: string } {
+    const found = this.views.get(view) ?? this.projected.serving(view);
+    if (found !== null && 'version' in found) return { kept: found.partitions, name: `${view}@${found.version}` };
+    if (found) return found;
+    if (this.options.log.describe().topics.length === 0)
+      throw new TidelineError('not-ready', 'the views are not known yet');
+    const refusal = this.projected.refusalOf(view);
+    if (refusal !== null) throw new TidelineError('not-ready', `view ${view} is not hosted: ${refusal}`);
+    throw new TidelineError('unknown-view', `no view named ${JSON.stringify(view)}`, { details: { view } });
+  }
+
+  private readable(view: string, partition: number): Readable {
+    const found = this.named(view);
+    const ofPartition = 'kept' in found ? found.kept[partition] : found.partitions[partition];
+    if (ofPartition === null)
+      throw new TidelineError('not-ready', `view ${view}, partition ${partition} is being restored`);
+    if (!ofPartition)
       throw new TidelineError('unknown-partition', `view ${view} has no partition ${partition}`, {
         details: { view, partition },
       });
-    return hosted;
+    if (ofPartition instanceof MapView) return { name: found.name, view: ofPartition, projection: null, open: null };
+    return { name: found.name, view: ofPartition.view, projection: ofPartition.projection, open: ofPartition };
+  }
+
+  private hosted(view: string, partition: number): HostedPartition {
+    const { open } = this.readable(view, partition);
+    if (open === null) throw new TidelineError('not-ready', `view ${view} is being built`);
+    return open;
   }
 
   /** Calls `read` when the partition has applied `offset`; at once, without waiting for a turn, when it has already. */
   private when<T>(
     request: { view: string; partition: number; timeoutMs: number },
     offset: Offset,
-    read: (hosted: HostedPartition) => T,
+    read: (readable: Readable) => T,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
-      const hosted = this.hosted(request.view, request.partition);
-      const run = (): void => {
-        try {
-          resolve(read(hosted));
-        } catch (error) {
-          reject(error as Error);
-        }
+      const attempt = (): void => {
+        const readable = this.readable(request.view, request.partition);
+        const { name, view, projection, open } = readable;
+        const run = (): void => {
+          try {
+            resolve(read(readable));
+          } catch (error) {
+            reject(error as Error);
+          }
+        };
+        if (view.offset >= offset) run();
+        else if (open === null) {
+          const message = `view ${request.view} is being built; ${name} has answers as of offset ${view.offset} (consistency=stale)`;
+          reject(new TidelineError('not-ready', message, { details: { offset: view.offset } }));
+        } else if (projection?.halt) reject(haltedError(name, projection));
+        else
+          open.waiters.add(offset, request.timeoutMs, (error) => {
+            if (error === null) run();
+            else if (error !== SUPERSEDED) reject(error);
+            else
+              try {
+                attempt();
+              } catch (thrown) {
+                reject(thrown as Error);
+              }
+          });
       };
-      if (hosted.view.offset >= offset) run();
-      else hosted.waiters.add(offset, request.timeoutMs, (error) => (error ? reject(error) : run()));
+      attempt();
     });
   }
 
@@ -224,8 +374,8 @@ export class ViewHost implements ViewQuery {
     at: ReadPoint;
     timeoutMs: number;
   }): Promise<{ entry: Entry | null; position: Position }> {
-    return this.when(request, request.at.offset, ({ view }) => ({
-      entry: view.get(request.key, request.at.time ?? view.logTime),
+    return this.when(request, request.at.offset, ({ view, projection }) => ({
+      entry: (projection ?? view).get(request.key, request.at.time ?? view.logTime),
       position: positionOf(view),
     }));
   }
@@ -242,8 +392,8 @@ export class ViewHost implements ViewQuery {
     timeoutMs: number;
   }): Promise<ScanPage & { position: Position }> {
     const { prefix, after, limit, bytesMax, values, at } = request;
-    return this.when(request, at.offset, ({ view }) => {
-      const page = view.scan({ prefix, after, limit, bytesMax, values, time: at.time ?? view.logTime });
+    return this.when(request, at.offset, ({ view, projection }) => {
+      const page = (projection ?? view).scan({ prefix, after, limit, bytesMax, values, time: at.time ?? view.logTime });
       return { entries: page.entries, more: page.more, position: positionOf(view) };
     });
   }
@@ -262,6 +412,45 @@ export class ViewHost implements ViewQuery {
     }));
   }
 
+  lookup(request: {
+    view: string;
+    partition: number;
+    index: string;
+    value: string;
+    after: Buffer | null;
+    limit: number;
+    bytesMax: number;
+    values: boolean;
+    at: ReadPoint;
+    timeoutMs: number;
+  }): Promise<ScanPage & { position: Position }> {
+    const { at, index } = request;
+    return this.when(request, at.offset, ({ view, projection, open }) => {
+      if (open === null) throw new TidelineError('not-ready', `view ${request.view} is being built, its indexes too`);
+      if (projection === null) throw unknownIndex([], index);
+      const { entries, more } = projection.lookup({ ...request, time: at.time ?? view.logTime });
+      return { entries, more, position: positionOf(view) };
+    });
+  }
+
+  parked(request: {
+    view: string;
+    partition: number;
+    after: Offset;
+    limit: number;
+    at: ReadPoint;
+    timeoutMs: number;
+  }): Promise<{ events: readonly ParkedEvent[]; more: boolean; position: Position }> {
+    return this.when(request, request.at.offset, ({ view, projection }) => {
+      const page = projection?.parkedEvents(request) ?? { events: [], more: false };
+      return { ...page, position: positionOf(view) };
+    });
+  }
+
+  projections(): Promise<readonly ProjectionDescription[]> {
+    return Promise.resolve(this.projected.descriptions());
+  }
+
   watch({
     view: name,
     partition,
@@ -270,41 +459,27 @@ export class ViewHost implements ViewQuery {
     view: string;
     partition: number;
     prefix: Buffer;
-  }): Observable<WatchEvent> {
+  }): Observable<WatchChunk> {
     return new Observable((subscriber) => {
-      const { view } = this.hosted(name, partition);
-      // Entries first, changes after: in one turn, so that none falls between. Pages keep a single scan short, not the whole.
-      let after: Buffer | null = null;
-      for (let more = true; more && !subscriber.closed;) {
-        const page: ScanPage = view.scan({
-          prefix,
-          after,
-          limit: WATCH_PAGE,
-          bytesMax: WATCH_PAGE_BYTES,
-          values: true,
-          time: view.logTime,
-        });
-        for (const entry of page.entries) subscriber.next({ type: 'put', partition, entry });
-        after = page.entries.at(-1)?.key ?? after;
-        ({ more } = page);
-      }
-      subscriber.next({ type: 'live', partition, offset: view.offset });
-      return view.onChange((change) => {
-        if (change.type === 'put') subscriber.next({ type: 'put', partition, entry: change.entry });
-        else subscriber.next({ type: change.type, partition, key: change.key, offset: change.offset });
-      }, prefix);
+      const { view, projection, watches } = this.hosted(name, partition);
+      const opened = (end: (why: TidelineError) => void): (() => void) => {
+        watches.add(end);
+        return () => watches.delete(end);
+      };
+      const { scheduler } = this.options;
+      return watchPartition(projection ?? view, { partition, prefix, scheduler, opened }).subscribe(subscriber);
     });
   }
 
   stats(): Promise<readonly ViewStats[]> {
-    return Promise.resolve([...this.views.values()].map(statsOf));
+    return Promise.resolve([...this.served()].map(({ name, view }) => statsOf(name, view)));
   }
 
   async archive(request: ArchiveRequest): Promise<ArchivePage> {
-    this.hosted(request.view, 0);
+    const { name: view } = this.named(request.view);
     const { archive } = this.options;
     if (archive === undefined) return { entries: [], cursor: null };
-    const { view, key, from, to, limit, cursor } = request;
+    const { key, from, to, limit, cursor } = request;
     const page = await archive.query({
       view,
       limit,
@@ -340,7 +515,9 @@ export class ViewHost implements ViewQuery {
   get lagRecords(): number | null {
     if (this.views.size === 0) return null;
     let lag = 0;
-    for (const { partitions } of this.views.values()) {
+    for (const view of this.views.values()) {
+      if (this.projected.isBuilding(view)) continue;
+      const { partitions } = view;
       for (const hosted of partitions) {
         if (hosted === null) return null;
         lag = Math.max(lag, hosted.feed.commitOffset - hosted.view.offset);
@@ -358,9 +535,11 @@ export class ViewHost implements ViewQuery {
     lagSeconds: number;
     entries: number;
     bytes: number;
+    /** Of a projection; null for a map view. */
+    parked: number | null;
   }[] {
     return [...this.views.values()].flatMap(({ name, partitions }) =>
-      partitions.filter(isOpen).map(({ partition, view, feed }) => {
+      partitions.filter(isOpen).map(({ partition, view, projection, feed }) => {
         const behind = feed.commitOffset > view.offset;
         const lagSeconds = behind ? Math.max(0, this.options.clock.wallMs() - view.logTime) / 1000 : 0;
         return {
@@ -369,11 +548,26 @@ export class ViewHost implements ViewQuery {
           offset: view.offset,
           commitOffset: feed.commitOffset,
           lagSeconds,
-          entries: view.entries,
+          entries: (projection ?? view).entries,
           bytes: view.bytes,
+          parked: projection?.parkedCount ?? null,
         };
       }),
     );
+  }
+
+  /** The views that are served, by the names under which they are. */
+  private *served(): Generator<{ readonly name: string; readonly view: HostedView }> {
+    for (const view of this.views.values()) {
+      const { name, definition } = view;
+      if (definition === null) yield { name, view };
+      else if (this.projected.serving(definition.name) === view) yield { name: definition.name, view };
+    }
+  }
+
+  /** A new version of a projection serves from now on. */
+  onSwapped(listener: (view: string, version: number) => void): void {
+    this.swapped = listener;
   }
 
   /** Entries were removed from memory after they had expired. */
@@ -424,19 +618,27 @@ export class ViewHost implements ViewQuery {
     this.rounds?.close();
     this.cancelHousekeeping?.();
     this.subscription.unsubscribe();
+    this.projected.close();
     for (const view of this.views.values()) closeView(view);
     this.views.clear();
   }
 }
 
-const statsOf = ({ name, topic, partitions }: HostedView): ViewStats => {
-  const stats = partitions.filter(isOpen).map(({ partition, view, feed }) => ({
+const haltedError = (name: string, { halt }: Projection): TidelineError => {
+  const { offset, reason } = halt!;
+  return new TidelineError('view-halted', `view ${name} stopped before offset ${offset}: ${reason}`, {
+    details: { offset },
+  });
+};
+
+const statsOf = (name: string, { topic, definition, partitions }: HostedView): ViewStats => {
+  const stats = partitions.filter(isOpen).map(({ partition, view, projection, feed }) => ({
     partition,
     offset: view.offset,
     logTime: asLogTime(view.logTime),
     commitOffset: feed.commitOffset,
     digest: view.digest,
-    entries: view.entries,
+    entries: (projection ?? view).entries,
     bytes: view.bytes,
   }));
   const sum = (pick: (partition: (typeof stats)[number]) => number): number =>
@@ -444,7 +646,7 @@ const statsOf = ({ name, topic, partitions }: HostedView): ViewStats => {
   return {
     view: name,
     topic,
-    kind: 'map',
+    kind: definition === null ? 'map' : 'projection',
     slots: SLOTS,
     partitions: stats,
     entries: sum((p) => p.entries),

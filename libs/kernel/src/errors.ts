@@ -56,6 +56,7 @@ export const ERROR_CODES = {
   'not-leader': retry('this node does not lead the partition'),
   'no-leader': retry('the partition has no leader at the moment'),
   'not-ready': retry('the node is starting'),
+  'view-halted': rejected('the view stopped at an event that it could not apply'),
   'shutting-down': retry('the node is stopping'),
   overloaded: retry('a queue is full; slow down'),
   'storage-full': retry('the disk is nearly full; writes are refused'),

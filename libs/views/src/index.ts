@@ -25,8 +25,8 @@ export {
   PARKED_BYTES_MAX,
   PARKED_EVENTS_MAX,
   Projection,
-  checkIndex,
   projectionMapOptions,
+  unknownIndex,
   type Halt,
   type LookupRequest,
 } from './projection/projection.js';

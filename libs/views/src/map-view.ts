@@ -145,6 +145,11 @@ export class MapView {
     return sum + (this.order?.bytes ?? 0) + this.archiveQueueBytes;
   }
 
+  /** Expired entries leave by `due` and `removeExpired`. */
+  get archives(): boolean {
+    return this.archiveQueue !== null;
+  }
+
   /** Taken by expired entries that were overwritten or deleted and still have to be archived. Whoever feeds the view bounds it. */
   get archiveQueueBytes(): number {
     return this.archiveQueue?.bytes ?? 0;
@@ -214,11 +219,14 @@ export class MapView {
     this.afterApplying();
   }
 
-  /** All up to here is applied, whether it changed anything or not. */
-  advance({ offset, logTime }: { readonly offset: Offset; readonly logTime: LogTime }): void {
+  /** All up to here is applied, whether it changed anything or not. `before`: where the batch began that ends here; null: it does not. */
+  advance({ offset, logTime }: { readonly offset: Offset; readonly logTime: LogTime }, before: Offset | null): void {
     const { state } = this;
     if (offset > state.offset) state.offset = offset;
     if (logTime > state.logTime) state.logTime = logTime;
+    if (before !== null && DigestMarks.due(before, offset) && this.skips === null) {
+      this.marks.add(before, { offset, digests: this.slotDigests() });
+    }
   }
 
   private afterApplying(): void {

@@ -1,5 +1,6 @@
 import type { LogTime, Offset } from '#kernel';
 import type { Observable } from 'rxjs';
+import type { ParkedEvent } from './projection/parked-event.js';
 
 /**
  * How the gateway asks a materializer; implemented in process by the materializer and over TCP (methods in libs/wire view-service-v1.ts).
@@ -56,7 +57,7 @@ export interface ViewPartitionStats extends Position {
 export interface ViewStats {
   readonly view: string;
   readonly topic: string;
-  readonly kind: 'map';
+  readonly kind: 'map' | 'projection';
   readonly slots: number;
   readonly partitions: readonly ViewPartitionStats[];
   readonly entries: number;
@@ -75,6 +76,13 @@ export type WatchEvent =
   | { readonly type: 'delete' | 'expire'; readonly partition: number; readonly key: Buffer; readonly offset: Offset }
   /** Current entries have been sent; from here on changes. */
   | { readonly type: 'live'; readonly partition: number; readonly offset: Offset };
+
+/** A piece of a watch. The source sends no more than a few until they are released. */
+export interface WatchChunk {
+  readonly events: readonly WatchEvent[];
+  /** Call once when done with it: another may follow. */
+  release(): void;
+}
 
 /** An entry that expired, as the archive keeps it. */
 export interface ArchivedEntry extends Entry {
@@ -102,6 +110,36 @@ export interface ArchivePage {
   readonly entries: readonly ArchivedEntry[];
   /** Where the next page begins; null on the last. */
   readonly cursor: string | null;
+}
+
+/** A projection as its host knows it. */
+export interface ProjectionDescription {
+  readonly view: string;
+  readonly topic: string;
+  /** Of the states that are served; the newest there is code for while none are. */
+  readonly version: number;
+  readonly state: 'live' | 'building' | 'halted' | 'refused';
+  readonly indexes: readonly string[];
+  readonly archive: boolean;
+  /** A version that is not served yet, or is while it is being built because there is no other. */
+  readonly building: ProjectionBuilding | null;
+  /** Where it stopped; empty when it did not. */
+  readonly halted: readonly { readonly partition: number; readonly offset: Offset; readonly reason: string }[];
+  /** Events set aside, all partitions together. */
+  readonly parked: number;
+  /** Why it is not hosted; empty when it is. */
+  readonly refusal: string;
+}
+
+export interface ProjectionBuilding {
+  readonly version: number;
+  /** Applied, and to be applied; all partitions together. */
+  readonly offset: number;
+  readonly target: number;
+  /** 0 … 100. */
+  readonly percent: number;
+  /** Null before it can be told. */
+  readonly etaSeconds: number | null;
 }
 
 export interface ViewQuery {
@@ -132,13 +170,40 @@ export interface ViewQuery {
     readonly lastOffset: Offset;
     readonly timeoutMs: number;
   }): Promise<{ readonly results: readonly ApplyResult[]; readonly position: Position }>;
-  /** Per partition: entries, live, changes. Ends with `too-slow` when the reader does not keep up. */
+  /**
+   * Per partition: entries, live, changes, at the pace at which chunks are released. Ends with `too-slow` when more changes wait than the host
+   * keeps for a reader, and with an error that is `retriable` when it is to be begun anew.
+   */
   watch(request: {
     readonly view: string;
     readonly partition: number;
     readonly prefix: Buffer;
-  }): Observable<WatchEvent>;
+  }): Observable<WatchChunk>;
   stats(): Promise<readonly ViewStats[]>;
+  projections(): Promise<readonly ProjectionDescription[]>;
+  /** States of one partition of a projection that a declared index has under a value, ascending by key; otherwise as `scan`. */
+  lookup(request: {
+    readonly view: string;
+    readonly partition: number;
+    readonly index: string;
+    readonly value: string;
+    readonly after: Buffer | null;
+    readonly limit: number;
+    readonly bytesMax: number;
+    readonly values: boolean;
+    readonly at: ReadPoint;
+    readonly timeoutMs: number;
+  }): Promise<ScanPage & { readonly position: Position }>;
+  /** Events that a projection could not apply, of one partition, oldest first. */
+  parked(request: {
+    readonly view: string;
+    readonly partition: number;
+    /** Exclusive lower bound. */
+    readonly after: Offset;
+    readonly limit: number;
+    readonly at: ReadPoint;
+    readonly timeoutMs: number;
+  }): Promise<{ readonly events: readonly ParkedEvent[]; readonly more: boolean; readonly position: Position }>;
   /** What has expired and is in the archive, all partitions together. Empty for a view without one. */
   archive(request: ArchiveRequest): Promise<ArchivePage>;
 }

@@ -41,7 +41,7 @@ import type { RequestCall, StreamCall } from './service-call.js';
  *                     → entries · bool more · position
  *     0x0303 results  string view · varint partition · u64 firstOffset · u64 lastOffset · u32 timeoutMs
  *                     → results · position
- *     0x0304 stats    → varint count × (string view · string topic · enum kind (map) · varint slots · varint entries · varint bytes
+ *     0x0304 stats    → varint count × (string view · string topic · enum kind (map projection) · varint slots · varint entries · varint bytes
  *                       varint count × (varint partition · position · u64 commitOffset · string digest · varint entries · varint bytes))
  *     0x0305 archive  string view · optional (varint length, key) · optional u64 from · optional u64 to · varint limit · optional string cursor
  *                     → varint count × (varint partition · entry · u64 archivedAt) · optional string cursor
@@ -108,7 +108,7 @@ export interface ViewPartitionStatsMessage extends PositionMessage {
 export interface ViewStatsMessage {
   readonly view: string;
   readonly topic: string;
-  readonly kind: 'map';
+  readonly kind: 'map' | 'projection';
   readonly slots: number;
   readonly partitions: readonly ViewPartitionStatsMessage[];
   readonly entries: number;
@@ -134,7 +134,7 @@ export interface ArchiveResponse {
   readonly cursor: string | null;
 }
 
-const KINDS = ['map'] as const;
+const KINDS = ['map', 'projection'] as const;
 /** Smallest archived entry: partition, an entry without key and value, time. */
 const ARCHIVED_BYTES_MIN = 28;
 

@@ -11,6 +11,7 @@ import type {
   ScanPage,
   ViewQuery,
   ViewStats,
+  WatchChunk,
   WatchEvent,
 } from '#views';
 import {
@@ -198,19 +199,32 @@ export class FoldingViews implements ViewQuery {
     return { results, position: folded.position };
   }
 
-  watch(request: { view: string; partition: number; prefix: Buffer }): Observable<WatchEvent> {
+  watch(request: { view: string; partition: number; prefix: Buffer }): Observable<WatchChunk> {
     const { prefix, partition } = request;
     return new Observable((subscriber) => {
       const folded = this.partition(request.view, partition);
+      const send = (...events: WatchEvent[]): void => subscriber.next({ events, release: () => undefined });
       for (const entry of folded.entries.values()) {
-        if (entry.key.subarray(0, prefix.length).equals(prefix)) subscriber.next({ type: 'put', partition, entry });
+        if (entry.key.subarray(0, prefix.length).equals(prefix)) send({ type: 'put', partition, entry });
       }
-      subscriber.next({ type: 'live', partition, offset: folded.position.offset });
+      send({ type: 'live', partition, offset: folded.position.offset });
       return folded.events.subscribe((event) => {
         const key = event.type === 'put' ? event.entry.key : event.type === 'live' ? null : event.key;
-        if (key?.subarray(0, prefix.length).equals(prefix)) subscriber.next(event);
+        if (key?.subarray(0, prefix.length).equals(prefix)) send(event);
       });
     });
+  }
+
+  async projections(): Promise<[]> {
+    return [];
+  }
+
+  lookup(): Promise<never> {
+    return Promise.reject(new TidelineError('bad-request', 'there are no indexes here'));
+  }
+
+  async parked(request: Parameters<ViewQuery['parked']>[0]) {
+    return { events: [], more: false, position: this.partition(request.view, request.partition).position };
   }
 
   async stats(): Promise<readonly ViewStats[]> {

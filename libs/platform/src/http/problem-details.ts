@@ -42,6 +42,7 @@ const STATUS: Readonly<Record<ErrorCode, number>> = {
   'not-leader': 503,
   'no-leader': 503,
   'not-ready': 503,
+  'view-halted': 503,
   'shutting-down': 503,
   overloaded: 429,
   'storage-full': 503,

@@ -61,7 +61,7 @@ const projected: DataType = {
 };
 
 /** What the map of a projection is made with, empty or from a snapshot. */
-export const projectionMapOptions = (definition: ProjectionDefinition): MapViewOptions => ({
+export const projectionMapOptions = (definition: Pick<ProjectionDefinition, 'archive'>): MapViewOptions => ({
   dataTypes: [projected],
   archive: definition.archive,
   // Nobody asks for them.
@@ -173,6 +173,8 @@ export class Projection {
    */
   applyWithin(batches: Buffer, overdue: () => boolean): boolean {
     const { map, cursor } = this;
+    // What a method would be given for them is not known.
+    assert(map.stoppedSlots.length === 0, 'a projection cannot do without some of its slots');
     for (let at = 0; at < batches.length;) {
       const length = at + BATCH_HEADER_BYTES <= batches.length ? batchLength(batches, at) : 0;
       assert(length >= BATCH_HEADER_BYTES && at + length <= batches.length, 'a run of batches ends within a batch');
@@ -187,11 +189,11 @@ export class Projection {
             offset = cursor.offset;
             if (offset <= map.offset || !this.applyRecord(logTime)) continue;
             if (this.halt) {
-              map.advance({ offset: asOffset(offset - 1), logTime });
+              map.advance({ offset: asOffset(offset - 1), logTime }, null);
               return true;
             }
             if (offset < lastOffset && overdue()) {
-              map.advance({ offset, logTime });
+              map.advance({ offset, logTime }, null);
               return false;
             }
           }
@@ -199,7 +201,7 @@ export class Projection {
           // What follows a record that does not parse cannot be read: the rest of the batch has no effect, on any host.
           if (!(error instanceof TidelineError)) throw error;
         }
-        map.advance({ offset: lastOffset, logTime });
+        map.advance({ offset: lastOffset, logTime }, asOffset(batchFirstOffset(batches, at) - 1));
         if (at + length < batches.length && overdue()) return false;
       }
       at += length;
@@ -343,7 +345,7 @@ export class Projection {
   /** @throws TidelineError `bad-request` for an index that was not declared */
   lookup(request: LookupRequest): ScanPage {
     const { index, value, after, limit, bytesMax, values, time } = request;
-    checkIndex(this.definition.indexNames, index);
+    if (!this.indexes.has(index)) throw unknownIndex(this.definition.indexNames, index);
     const entries: Entry[] = [];
     let bytes = 0;
     let more = false;
@@ -374,11 +376,9 @@ const NO_VALUE = Buffer.alloc(0);
 /** Beyond all keys of the view's own; they are ASCII. */
 const RESERVED_KEYS_END = Buffer.concat([RESERVED_KEY_PREFIX, Buffer.from([0xff])]);
 
-/** @throws TidelineError `bad-request` */
-export const checkIndex = (names: readonly string[], index: string): void => {
-  if (names.includes(index)) return;
+export const unknownIndex = (names: readonly string[], index: string): TidelineError => {
   const known = names.length === 0 ? 'the view has none' : `there are ${names.join(', ')}`;
-  throw new TidelineError('bad-request', `no index ${JSON.stringify(index.slice(0, 64))}; ${known}`, {
+  return new TidelineError('bad-request', `no index ${JSON.stringify(index.slice(0, 64))}; ${known}`, {
     details: { parameter: 'index' },
   });
 };
