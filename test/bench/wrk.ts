@@ -35,6 +35,8 @@ end`;
     String(load.connections),
     '-d',
     `${Math.max(1, Math.round(load.seconds))}s`,
+    '--timeout',
+    '10s',
     '--latency',
     '-s',
     file,

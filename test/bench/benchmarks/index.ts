@@ -1,8 +1,34 @@
 import type { Benchmark } from '../bench.js';
 import { appendBatches } from './append-batches.js';
+import { getNative } from './get-native.js';
+import { getRest } from './get-rest.js';
+import { growth } from './growth.js';
+import { idle } from './idle.js';
 import { latency } from './latency.js';
 import { leaderKill } from './leader-kill.js';
+import { memory } from './memory.js';
+import { nestTcp } from './nest-tcp.js';
 import { putNative } from './put-native.js';
 import { putRest } from './put-rest.js';
+import { replay } from './replay.js';
+import { scan } from './scan.js';
+import { tail } from './tail.js';
+import { ttlChurn } from './ttl-churn.js';
 
-export const benchmarks: readonly Benchmark[] = [putRest, putNative, appendBatches, latency, leaderKill];
+export const benchmarks: readonly Benchmark[] = [
+  putRest,
+  getRest,
+  putNative,
+  getNative,
+  latency,
+  appendBatches,
+  nestTcp,
+  tail,
+  replay,
+  memory,
+  scan,
+  ttlChurn,
+  leaderKill,
+  growth,
+  idle,
+];

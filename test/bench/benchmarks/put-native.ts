@@ -1,42 +1,14 @@
 import { connect } from 'nats';
 import { TidelineClient } from '#client';
-import type { Benchmark, BenchmarkSettings, Contender, PeerName, Sample } from '../bench.js';
-import { runInFlight } from '../in-flight.js';
+import type { Benchmark, BenchmarkSettings, Contender, PeerName } from '../bench.js';
+import { WARM_UP_IN_FLIGHT, leadingNumber, looping } from '../looping.js';
 import { startBareLoop } from '../peers/bare.js';
 import { startEtcd } from '../peers/etcd.js';
 import { startNats } from '../peers/nats.js';
 import { measuringCpu } from '../processes.js';
 import { startTideline, TIDELINE_DESCRIPTION } from '../tideline-cluster.js';
 import { JsonClient } from '../json-client.js';
-
-/** One client process with N writes under way: 100-byte values under keys of 20 bytes. */
-const VALUE = Buffer.alloc(100, 'v');
-const KEYS = 100_000;
-const keyOf = (n: number): string => `bench-key-${String(n % KEYS).padStart(10, '0')}`;
-
-/** Whatever is measured, the contenders are warmed up with this many: a compiler that compiles what is hot needs something hot. */
-const WARM_UP_IN_FLIGHT = 64;
-
-const inFlightOf = (which: string): number => Number(which.split(' ')[0]);
-
-type Put = (n: number) => Promise<unknown>;
-
-/** The same loop for everybody. */
-const looping = (parts: {
-  readonly description: string;
-  readonly which: string;
-  readonly put: Put;
-  readonly measured?: (work: () => Promise<Sample>) => Promise<Sample>;
-  readonly stop: () => Promise<void>;
-}): Contender => {
-  const { description, which, put, measured = (work) => work(), stop } = parts;
-  return {
-    description,
-    run: (seconds) => measured(() => runInFlight({ inFlight: inFlightOf(which), seconds }, put)),
-    warmUp: (seconds) => runInFlight({ inFlight: WARM_UP_IN_FLIGHT, seconds }, put),
-    stop,
-  };
-};
+import { VALUE, keyOf } from '../workload.js';
 
 export const ourPuts = async ({ directory }: BenchmarkSettings, which: string): Promise<Contender> => {
   const cluster = await startTideline(directory);
@@ -44,7 +16,7 @@ export const ourPuts = async ({ directory }: BenchmarkSettings, which: string): 
   return looping({
     description: TIDELINE_DESCRIPTION,
     which,
-    put: (n) => client.set('default', keyOf(n), VALUE),
+    operation: (n) => client.set('default', keyOf(n), VALUE),
     measured: (work) => cluster.measured(work),
     stop: async () => {
       await client.close();
@@ -61,7 +33,7 @@ const natsPuts = async ({ directory }: BenchmarkSettings, which: string): Promis
   return looping({
     description: nats.description,
     which,
-    put: (n) => stream.publish(`bench.${n % 1000}`, VALUE),
+    operation: (n) => stream.publish(`bench.${n % 1000}`, VALUE),
     measured: (work) => measuringCpu(nats.pids, work),
     stop: async () => {
       await connection.close();
@@ -73,12 +45,13 @@ const natsPuts = async ({ directory }: BenchmarkSettings, which: string): Promis
 const etcdPuts = async ({ directory }: BenchmarkSettings, which: string): Promise<Contender | null> => {
   const etcd = await startEtcd(directory);
   if (!etcd) return null;
-  const client = new JsonClient(etcd.httpPort, Math.max(WARM_UP_IN_FLIGHT, inFlightOf(which)));
+  const client = new JsonClient(etcd.httpPort, Math.max(WARM_UP_IN_FLIGHT, leadingNumber(which)));
   const value = VALUE.toString('base64');
   return looping({
     description: etcd.description,
     which,
-    put: (n) => client.post('/v3/kv/put', `{"key":"${Buffer.from(keyOf(n)).toString('base64')}","value":"${value}"}`),
+    operation: (n) =>
+      client.post('/v3/kv/put', `{"key":"${Buffer.from(keyOf(n)).toString('base64')}","value":"${value}"}`),
     measured: (work) => measuringCpu(etcd.pids, work),
     stop: async () => {
       client.close();
@@ -93,7 +66,7 @@ const barePuts = async ({ directory }: BenchmarkSettings, which: string): Promis
   return looping({
     description: 'bare loop ×3, synced',
     which,
-    put: () => bare.put(payload),
+    operation: () => bare.put(payload),
     measured: (work) => measuringCpu(bare.pids, work),
     stop: () => bare.stop(),
   });

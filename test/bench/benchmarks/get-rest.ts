@@ -1,0 +1,68 @@
+import { TidelineClient } from '#client';
+import type { Benchmark } from '../bench.js';
+import { JsonClient } from '../json-client.js';
+import { leadingNumber } from '../looping.js';
+import { startEtcd } from '../peers/etcd.js';
+import { measuringCpu } from '../processes.js';
+import { startTideline } from '../tideline-cluster.js';
+import { VALUE, fillOneByOne } from '../workload.js';
+import { runWrk } from '../wrk.js';
+import { DISTINCT, etcdGets, requestKey, tidelineGets } from '../wrk-requests.js';
+
+const LEVELS = ['linearizable', 'session', 'stale'] as const;
+
+const levelOf = (which: string): (typeof LEVELS)[number] => LEVELS.find((level) => which.endsWith(level))!;
+
+/** etcd has two levels: who wants to read his own writes there reads linearizably. */
+const etcdIsSerializable = (which: string): boolean => levelOf(which) === 'stale';
+
+export const getRest: Benchmark = {
+  name: 'get-rest',
+  unit: 'gets/s',
+  higherIsBetter: true,
+  summary:
+    'GET of 100-byte values over HTTP at the leader; etcd: range through its JSON gateway, serializable where ours is stale',
+  cases: [...LEVELS.map((level) => `64 connections, ${level}`), '256 connections, linearizable'],
+  peers: ['etcd'],
+  ours: async ({ directory }, which) => {
+    const cluster = await startTideline(directory);
+    const url = `http://127.0.0.1:${await cluster.leaderHttpPort('default')}`;
+    const client = await TidelineClient.connect({ addresses: [...cluster.addresses] });
+    let newest = 0;
+    await fillOneByOne(DISTINCT, async (n) => {
+      const { offset } = await client.set('default', requestKey(n), VALUE);
+      newest = Math.max(newest, offset);
+    });
+    await client.close();
+    const level = levelOf(which);
+    const query = {
+      linearizable: '',
+      session: `?consistency=session&minOffset=${newest}`,
+      stale: '?consistency=stale',
+    };
+    const load = { url, connections: leadingNumber(which), script: tidelineGets(query[level]), directory };
+    return {
+      description: `Tideline ×3, ${level}`,
+      run: (seconds) => cluster.measured(() => runWrk({ ...load, seconds })),
+      stop: () => cluster.stop(),
+    };
+  },
+  peer: async ({ directory }, which) => {
+    const etcd = await startEtcd(directory);
+    if (!etcd) return null;
+    const url = `http://127.0.0.1:${etcd.httpPort}`;
+    const filler = new JsonClient(etcd.httpPort, 64);
+    const value = VALUE.toString('base64');
+    await fillOneByOne(DISTINCT, (n) =>
+      filler.post('/v3/kv/put', `{"key":"${Buffer.from(requestKey(n)).toString('base64')}","value":"${value}"}`),
+    );
+    filler.close();
+    const script = etcdGets(etcdIsSerializable(which));
+    const load = { url, connections: leadingNumber(which), script, directory };
+    return {
+      description: `etcd ×3, ${etcdIsSerializable(which) ? 'serializable' : 'linearizable'}`,
+      run: (seconds) => measuringCpu(etcd.pids, () => runWrk({ ...load, seconds })),
+      stop: () => etcd.stop(),
+    };
+  },
+};
