@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ClusterLauncher, type LaunchedProcess } from '../../apps/cli/src/cluster-launcher.js';
-import { freeBasePort } from './free-ports.js';
+import { reservePorts } from './free-ports.js';
 
 /** Real processes with a data directory of their own that goes when they are stopped. */
 export interface RealCluster {
@@ -21,15 +21,17 @@ export const startRealCluster = async (
   const nodes = options.nodes ?? 3;
   const split = options.split ?? false;
   const directory = mkdtempSync(join(tmpdir(), 'tideline-test-'));
+  const ports = await reservePorts(split ? nodes + 3 : nodes);
   const launcher = new ClusterLauncher({
     nodes,
     dataDir: directory,
-    basePort: await freeBasePort(split ? nodes + 3 : nodes),
+    basePort: ports.basePort,
     split,
     options: { 'log-level': 'warn', ...(options.topics ? { topics: options.topics } : {}) },
   });
   const stop = async (): Promise<void> => {
     await launcher.stop();
+    ports.release();
     rmSync(directory, { recursive: true, force: true });
   };
   try {
