@@ -10,12 +10,12 @@ import {
   type Scheduler,
 } from '#kernel';
 import type {
-  Acks,
   AppendResult,
   Barrier,
   ClusterDescription,
   FetchResult,
   LogNode,
+  NodeAppendOptions,
   NodeDescription,
   TailChunk,
   TopicDescription,
@@ -48,9 +48,9 @@ export class LocalLogNode implements LogNode {
     this.id = options.node.nodeId;
   }
 
-  append(group: GroupId, batch: Buffer, { acks }: { readonly acks: Acks }): Promise<AppendResult> {
+  append(group: GroupId, batch: Buffer, options: NodeAppendOptions): Promise<AppendResult> {
     return new Promise((resolve, reject) => {
-      this.group(group).append(batch, { acks }, (error, appended) => (error ? reject(error) : resolve(appended!)));
+      this.group(group).append(batch, options, (error, appended) => (error ? reject(error) : resolve(appended!)));
     });
   }
 
@@ -119,9 +119,17 @@ export class LocalLogNode implements LogNode {
       let position = from;
       let credit = options.creditBytes;
       let reading = false;
+      let pumping = false;
+      const atEnd = (): boolean => position > hosted.readableOffset && position >= hosted.logStartOffset;
+      const pumpLater = (): void => {
+        // At the end of the log the next commit pumps.
+        if (pumping || reading || credit <= 0 || atEnd()) return;
+        pumping = true;
+        this.options.scheduler.defer(pump);
+      };
       const pump = (): void => {
-        if (reading || subscriber.closed || credit <= 0) return;
-        if (position > hosted.readableOffset && position >= hosted.logStartOffset) return;
+        pumping = false;
+        if (reading || subscriber.closed || credit <= 0 || atEnd()) return;
         reading = true;
         this.read(hosted, { from: position, maxBytes: Math.min(credit, TAIL_CHUNK_BYTES) }, (error, result) => {
           reading = false;
@@ -139,11 +147,11 @@ export class LocalLogNode implements LogNode {
             if (released) return;
             released = true;
             credit += batches.length;
-            this.options.scheduler.defer(pump);
+            pumpLater();
           };
           subscriber.next({ batches, nextOffset, commitOffset, release });
           // A read may answer at once, from memory: a long log is not walked in one turn.
-          this.options.scheduler.defer(pump);
+          pumpLater();
         });
       };
       const unfollow = this.follow(hosted, pump);

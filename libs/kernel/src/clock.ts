@@ -1,3 +1,5 @@
+import { eventLoopTurn } from './event-loop-turn.js';
+
 /** Wall time and elapsed time, apart: wall time may jump, elapsed time never goes back. */
 export interface Clock {
   /** Milliseconds since the Unix epoch, a whole number. May jump either way. */
@@ -6,7 +8,7 @@ export interface Clock {
   monotonicMs(): number;
 }
 
-/** Runs functions later. Production: setImmediate and setTimeout. Simulation: the one event queue. */
+/** Runs functions later. Production: the event loop's turn and setTimeout. Simulation: the one event queue. */
 export interface Scheduler {
   /** After the current turn, before any timer; once. */
   defer(task: () => void): void;
@@ -20,9 +22,7 @@ export const systemClock: Clock = {
 };
 
 export const systemScheduler: Scheduler = {
-  defer: (task) => {
-    setImmediate(task);
-  },
+  defer: (task) => eventLoopTurn.defer(task),
   after: (delayMs, task) => {
     const timer = setTimeout(task, delayMs);
     return () => clearTimeout(timer);

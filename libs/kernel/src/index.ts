@@ -3,6 +3,7 @@ export * from './brand.js';
 export * from './bytes.js';
 export * from './clock.js';
 export * from './errors.js';
+export * from './event-loop-turn.js';
 export * from './key-hash.js';
 export * from './limits.js';
 export * from './rng.js';

@@ -1,5 +1,5 @@
 import { connect as connectSocket, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { TidelineError, systemClock, systemScheduler } from '#kernel';
+import { TidelineError, eventLoopTurn, systemClock, systemScheduler } from '#kernel';
 import type { Hello } from '#wire';
 import { formatAddress, parseAddress, type HostPort } from './address.js';
 import type { ByteLink, ByteLinkEvents } from './byte-link.js';
@@ -14,9 +14,7 @@ const environment: ConnectionEnvironment = {
   scheduler: systemScheduler,
   wheel: new DeadlineWheel(systemClock, systemScheduler),
   // After everything this turn of the event loop has read: answers to one chunk, and to the chunks of other sockets, leave together.
-  flushLater: (flush) => {
-    setImmediate(flush);
-  },
+  flushLater: (flush) => eventLoopTurn.atEnd(flush),
 };
 
 let lastConnectionId = 0;

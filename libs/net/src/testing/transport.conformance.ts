@@ -471,10 +471,10 @@ export const transportConformance = (name: string, makeWorld: () => TransportWor
     });
 
     test('an idle connection stays open: each side hears the other', async () => {
-      const limits = { idlePingMs: 20 };
+      const limits = { idlePingMs: 100 };
       const { world, connect } = await open({ limits });
       const connection = await connect({ limits });
-      await world.passTime(200);
+      await world.passTime(700);
       expect(connection.isOpen).toBe(true);
       expect((await world.run(ask(connection, Buffer.from('q')))).error).toBeNull();
     });
