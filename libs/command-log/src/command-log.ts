@@ -88,13 +88,19 @@ export interface ClusterDescription {
   readonly topics: readonly TopicDescription[];
 }
 
+export interface NodeAppendOptions {
+  readonly acks: Acks;
+  /** The caller is on another node and may want to read there what it has appended: that node hears of the commit at once. */
+  readonly awaitedElsewhere?: boolean;
+}
+
 /**
  * One log node, addressed by group: what a raft-log process offers, in process or over TCP (methods in libs/wire log-service-v1.ts).
  * Errors are TidelineErrors; `not-leader` carries details {leader: NodeId}.
  */
 export interface LogNode {
   readonly id: NodeId;
-  append(group: GroupId, batch: Buffer, options: { readonly acks: Acks }): Promise<AppendResult>;
+  append(group: GroupId, batch: Buffer, options: NodeAppendOptions): Promise<AppendResult>;
   /** Committed batches from any replica; waits up to maxWaitMs for the first. */
   fetch(
     group: GroupId,

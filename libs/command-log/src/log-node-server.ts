@@ -15,7 +15,9 @@ export const serveLogNode = (node: LogNode): ConnectionHandler => {
         case describe.method:
           return answer(describe, payload, responder, () => node.describe());
         case append.method:
-          return answer(append, payload, responder, ({ group, acks, batch }) => node.append(group, batch, { acks }));
+          return answer(append, payload, responder, ({ group, acks, batch }) =>
+            node.append(group, batch, { acks, awaitedElsewhere: true }),
+          );
         case fetch.method:
           return answer(fetch, payload, responder, ({ group, from, maxBytes, maxWaitMs }) =>
             node.fetch(group, from, { maxBytes, maxWaitMs }),

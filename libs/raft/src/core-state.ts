@@ -76,6 +76,8 @@ export class CoreState {
   ticksSinceHeartbeat = 0;
   /** Something may have to be sent to a follower. */
   replicationDue = false;
+  /** Followers are to be told of the commit offset even if there is nothing else to send. */
+  announcementDue = false;
   transferTo: NodeId = NO_NODE;
   transferSince = 0;
   /** Tick of the last order to take over. */
@@ -167,6 +169,9 @@ export class CoreState {
   commitUpTo(offset: Offset): void {
     assert(offset > this.commit, 'the commit offset does not go back');
     assert(offset <= this.log.lastOffset, 'nothing beyond the log is committed');
+    // What a new term or a membership change waits for is not held back.
+    if (isPassed(this.termFirstOffset, this.commit, offset)) this.announcementDue = true;
+    if (isPassed(this.configurations.currentOffset, this.commit, offset)) this.announcementDue = true;
     this.commit = offset;
     this.configurations.settle(offset);
     this.settle();
@@ -235,3 +240,5 @@ export class CoreState {
     return active(this.voters) && (this.outgoing.length === 0 || active(this.outgoing));
   }
 }
+
+const isPassed = (milestone: Offset, before: Offset, now: Offset): boolean => before < milestone && milestone <= now;

@@ -15,8 +15,10 @@ import { append, heartbeat, installSnapshot } from './follower.js';
 import { continueChange, proposeConfiguration } from './membership.js';
 import { beginRound, hasReadsToServe, requestRead, serveReads } from './read-index.js';
 import {
+  announceCommit,
   appendAnswered,
   commitByCounting,
+  hasUnannouncedCommit,
   heartbeatAnswered,
   logRead,
   peerLost,
@@ -106,6 +108,10 @@ export class RaftCore implements Raft {
     return this.state.committedInTerm;
   }
 
+  get unannounced(): boolean {
+    return this.state.role === 'leader' && hasUnannouncedCommit(this.state);
+  }
+
   step(event: RaftEvent): void {
     const { state } = this;
     switch (event.type) {
@@ -129,6 +135,8 @@ export class RaftCore implements Raft {
         transferLeadership(state, event.to);
         // One that was taken back may have held up a change.
         return continueChange(state);
+      case 'announce-commit':
+        return announceCommit(state);
       case 'campaign':
         return campaign(state);
       default:

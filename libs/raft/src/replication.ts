@@ -21,6 +21,24 @@ import type {
 export const replicate = (state: CoreState): void => {
   state.replicationDue = false;
   for (const peer of state.peers) if (peer.state !== 'snapshot') replicateTo(state, peer);
+  state.announcementDue = false;
+};
+
+/** The highest commit offset that says something about entries which the follower has been sent. */
+const sendableCommit = ({ commit }: CoreState, peer: Progress): Offset =>
+  commit < peer.next ? commit : asOffset(peer.next - 1);
+
+export const hasUnannouncedCommit = (state: CoreState): boolean => {
+  for (const peer of state.peers) {
+    if (peer.state === 'replicate' && sendableCommit(state, peer) > peer.commitSent) return true;
+  }
+  return false;
+};
+
+export const announceCommit = (state: CoreState): void => {
+  if (state.role !== 'leader' || !hasUnannouncedCommit(state)) return;
+  state.announcementDue = true;
+  state.replicationDue = true;
 };
 
 const replicateTo = (state: CoreState, peer: Progress): void => {
@@ -50,8 +68,10 @@ const replicateTo = (state: CoreState, peer: Progress): void => {
     }
     return;
   }
-  const sendable = state.commit < peer.next ? state.commit : asOffset(peer.next - 1);
-  if (peer.checkDue || sendable > peer.commitSent) sendAppend(state, peer, asOffset(peer.next - 1), NO_ENTRIES);
+  const announces = state.announcementDue || state.options.announcesOnOrder !== true;
+  if (peer.checkDue || (announces && sendableCommit(state, peer) > peer.commitSent)) {
+    sendAppend(state, peer, asOffset(peer.next - 1), NO_ENTRIES);
+  }
 };
 
 const requestLogRead = (state: CoreState, peer: Progress): void => {

@@ -75,6 +75,11 @@ export interface RaftOptions {
   readonly uncommittedBytesMax: number;
   /** Bytes of committed entries kept in memory for followers that are a little behind. */
   readonly cacheBytesMax: number;
+  /**
+   * Followers hear of a new commit offset with the next entries or heartbeat, and in a message of its own only after `announce-commit`; the
+   * driver gives that order soon, see `unannounced`. Otherwise every commit is announced at once.
+   */
+  readonly announcesOnOrder?: boolean;
   readonly rng: Rng;
   readonly hardState: HardState;
   readonly log: LogSummary;
@@ -191,6 +196,8 @@ export type RaftEvent =
    */
   | { readonly type: 'peer-lost'; readonly peer: NodeId }
   | { readonly type: 'transfer-leadership'; readonly to: NodeId }
+  /** Followers that have not been told the commit offset are told now. */
+  | { readonly type: 'announce-commit' }
   /** Campaign now (tests, first start of a single node). */
   | { readonly type: 'campaign' };
 
@@ -302,4 +309,6 @@ export interface Raft {
   readonly lastOffset: Offset;
   /** Whether a leader has committed an entry of its own term. */
   readonly committedInTerm: boolean;
+  /** Whether a leader has followers that could be told of a later commit offset than they have been. */
+  readonly unannounced: boolean;
 }

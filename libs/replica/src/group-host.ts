@@ -44,6 +44,13 @@ export interface TurnTaker {
   process(): void;
 }
 
+/** What tells its followers of the commit offset when it has nothing else to send: a group. */
+export interface Announcer {
+  /** On the node's list. */
+  announcing: boolean;
+  announceCommit(): void;
+}
+
 /** What becomes of damage in a log: it is found and being repaired from the peers, or that is done. */
 export type DamageState = 'found' | 'repaired';
 
@@ -58,6 +65,8 @@ export interface GroupHost {
   readonly heartbeatTicks: number;
   /** `process()` is wanted at the end of this turn. */
   wake(group: TurnTaker): void;
+  /** `announceCommit()` is wanted soon, unless followers hear of the commit offset by other messages before. */
+  announceSoon(group: Announcer): void;
   send(group: GroupId, message: PeerMessage): void;
   synced(group: GroupId, elapsedMs: number): void;
   /** A read met damage in the group's log; it is being repaired, or has been. */

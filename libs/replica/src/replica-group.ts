@@ -45,7 +45,7 @@ import { GroupAdministration, type AdministrationCallback, type ConfigurationTar
 import { GroupCheckpoints } from './group-checkpoints.js';
 import { GroupCounters } from './group-counters.js';
 import { leadershipLost, notLeader, overloaded } from './group-errors.js';
-import type { Acks, GroupHost, GroupStatus, ReadResult, TurnTaker } from './group-host.js';
+import type { Acks, Announcer, GroupHost, GroupStatus, ReadResult, TurnTaker } from './group-host.js';
 import { recoverState, stateOfSnapshot, type LogBase } from './log-base.js';
 import { LogState } from './log-state.js';
 import { LOG_TIME_LEAD_MS, LogClock } from './log-time.js';
@@ -62,6 +62,12 @@ const COMMIT_SAVE_TIMEOUTS = 1;
 /** Readies in one turn; the core has nothing new to say to itself after one or two. */
 const READIES_MAX = 16;
 const NO_BYTES = Buffer.alloc(0);
+
+export interface AppendOptions {
+  readonly acks: Acks;
+  /** Somebody on another node waits until the records can be read there: followers hear of the commit at once. */
+  readonly awaitedElsewhere?: boolean;
+}
 
 interface Held {
   readonly persist: number;
@@ -82,11 +88,15 @@ interface Held {
  *
  * All callbacks run on the event loop; those of `append` and `barrier` may run before the call returns.
  */
-export class Group implements TurnTaker {
+export class Group implements TurnTaker, Announcer {
   readonly id: GroupId;
   readonly counters = new GroupCounters();
   /** On the node's list for the end of this turn. */
   awake = false;
+  /** On the node's list of those whose followers are to hear of the commit offset soon. */
+  announcing = false;
+  /** Somebody was answered who waits on another node. */
+  private announcementDue = false;
 
   private readonly core: RaftCore;
   private state: LogState;
@@ -159,6 +169,7 @@ export class Group implements TurnTaker {
       inflightBytesMax: limits.inflightBytesMax,
       uncommittedBytesMax: limits.uncommittedBytesMax,
       cacheBytesMax: limits.recentBytesMax,
+      announcesOnOrder: true,
       rng: host.rng,
       mutants: host.mutants.raft,
       hardState: { term: log.state.term, vote: log.state.vote },
@@ -303,10 +314,17 @@ export class Group implements TurnTaker {
    * Errors: `malformed-batch`, `unsupported-version`, `request-too-large`, `bad-request`, `not-leader` (details.leader), `overloaded`,
    * `storage-full`, `shutting-down`, the session errors, `leadership-lost` (outcome `rejected` when the entry was seen to be replaced).
    */
-  append(batch: Buffer, options: { readonly acks: Acks }, done: AppendCallback): void {
+  append(batch: Buffer, options: AppendOptions, done: AppendCallback): void {
     const error = this.refusalOf(batch) ?? this.refusal();
     if (error !== null) this.refuse(error, done);
-    else this.propose(batch, options.acks, done);
+    else this.propose(batch, options.acks, options.awaitedElsewhere === true ? this.announcingAfter(done) : done);
+  }
+
+  private announcingAfter(done: AppendCallback): AppendCallback {
+    return (error, appended) => {
+      if (error === null) this.announcementDue = true;
+      done(error, appended);
+    };
   }
 
   private refusalOf(batch: Buffer): TidelineError | null {
@@ -582,6 +600,18 @@ export class Group implements TurnTaker {
     if (this.barriers.isGathering) this.beginBarrier();
     this.drain();
     this.settle();
+    if (this.announcementDue) {
+      this.announcementDue = false;
+      this.core.step({ type: 'announce-commit' });
+      this.drain();
+    }
+    if (this.core.unannounced && !this.announcing) this.host.announceSoon(this);
+  }
+
+  announceCommit(): void {
+    if (this.failure !== null) return;
+    this.core.step({ type: 'announce-commit' });
+    if (this.core.hasReady()) this.host.wake(this);
   }
 
   /**

@@ -21,6 +21,7 @@ export type CoreOptions = Pick<
   | 'inflightBytesMax'
   | 'uncommittedBytesMax'
   | 'cacheBytesMax'
+  | 'announcesOnOrder'
   | 'mutants'
 >;
 

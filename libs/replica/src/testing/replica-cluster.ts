@@ -228,9 +228,14 @@ export class ReplicaCluster {
     this.time.until(settled, 120_000, 'the replicas converge');
   }
 
-  append(machine: ClusterMachine, batch: Buffer, options: { acks?: Acks; group?: number } = {}): Pending<Appended> {
+  append(
+    machine: ClusterMachine,
+    batch: Buffer,
+    options: { acks?: Acks; group?: number; awaitedElsewhere?: boolean } = {},
+  ): Pending<Appended> {
+    const { acks = 'quorum', group, awaitedElsewhere } = options;
     const pending = new Pending<Appended>();
-    machine.group(options.group).append(batch, { acks: options.acks ?? 'quorum' }, pending.settle);
+    machine.group(group).append(batch, { acks, awaitedElsewhere }, pending.settle);
     return pending;
   }
 
