@@ -18,11 +18,10 @@ const PAUSE_MS = 100;
 
 /** The tail by REST: server-sent events, left again and again, and resumed at the next gateway with Last-Event-ID. */
 export class EventTail implements TopicReader {
-  readonly name = 'a tail by server-sent events';
   readonly seen: SeenRecord[][] = Array.from({ length: RECORD_PARTITIONS }, () => []);
   readonly problems: string[] = [];
   /** Streams that were opened and gave something. */
-  streams = 0;
+  private streams = 0;
   private lastEventId: string | null = null;
   private running = true;
   private leave: () => void = () => undefined;
@@ -33,6 +32,10 @@ export class EventTail implements TopicReader {
     private readonly rng: Rng,
   ) {
     this.done = this.follow();
+  }
+
+  get name(): string {
+    return `a tail by server-sent events, over ${this.streams} streams,`;
   }
 
   private async follow(): Promise<void> {

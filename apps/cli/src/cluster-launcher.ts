@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -85,6 +85,8 @@ export class LaunchedProcess {
         detached: true,
       },
     );
+    // The child has its own.
+    if (typeof sink === 'number') closeSync(sink);
     this.child = child;
     child.once('exit', (code, signal) => {
       if (!this.stopping) this.options.onUnexpectedExit?.(this, signal ? `signal ${signal}` : `exit code ${code}`);
