@@ -195,18 +195,18 @@ const flip = async (context: FaultContext): Promise<boolean> => {
   await withVictim(followers[randomBelow(rng, followers.length)], async (node) => {
     await node.process.stop(randomChance(rng, 0.5) ? 'SIGKILL' : 'SIGTERM');
     const flipped = flipBytes(node.dataDir, rng);
-    if (flipped !== null) {
-      done = true;
-      say(`${node.name} restarts with ${flipped.bytes} flipped bytes at ${flipped.position} of ${flipped.file}`);
-      const { ok, problems } = verifyDataDirectory(nodeFileSystem, node.dataDir);
-      if (ok || !problems.some(({ severity, file }) => severity === 'damage' && file === flipped.file))
-        problem(`the offline check finds nothing wrong with ${flipped.file} after bytes were flipped`);
-    }
+    done = flipped.length > 0;
+    for (const { file, position, bytes } of flipped)
+      say(`${node.name} restarts with ${bytes} flipped bytes at ${position} of ${file}`);
+    const { problems } = verifyDataDirectory(nodeFileSystem, node.dataDir);
+    for (const { file } of flipped)
+      if (!problems.some((found) => found.severity === 'damage' && found.file === file))
+        problem(`the offline check finds nothing wrong with ${file} after bytes were flipped`);
     const logBefore = cluster.logOf(node).length;
     node.process.start();
     await untilRepaired(context, node);
     const said = cluster.logOf(node).slice(logBefore);
-    if (flipped !== null && !(said.includes('is damaged') && said.includes('has been repaired')))
+    if (done && !(said.includes('is damaged') && said.includes('has been repaired')))
       problem(`${node.name} did not say that its log was damaged and has been repaired`);
   });
   return done;

@@ -1,6 +1,6 @@
 import { closeSync, fsyncSync, openSync, readFileSync, readdirSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { randomBelow, randomChance, type Rng } from '#kernel';
+import { randomBelow, type Rng } from '#kernel';
 import { PADDING } from './record-load.js';
 
 const SEGMENT_NAME = /^\d{20}\.log$/;
@@ -11,7 +11,7 @@ const FLIPS_MAX = 16;
 const STRETCH_BYTES = 512;
 
 /** Found in the middle of values of appended records. */
-const PADDING_SAMPLE = Buffer.from(PADDING.slice(0, 64));
+const VALUE_SAMPLE = Buffer.from(PADDING.slice(0, 64));
 
 interface Flipped {
   readonly file: string;
@@ -26,31 +26,44 @@ const dataBytes = (bytes: Buffer): number => {
   return end;
 };
 
-/** Flips bits in the middle of a segment of a stopped node; null when there is none that is long enough yet. */
-export const flipBytes = (dataDir: string, rng: Rng): Flipped | null => {
+/**
+ * Flips bits of a stopped node: several near each other, whatever they belong to, and one inside of a value, where no length and no type gives it
+ * away but only a checksum. Empty when there is no segment yet that is long enough.
+ */
+export const flipBytes = (dataDir: string, rng: Rng): Flipped[] => {
   const segments = readdirSync(dataDir, { recursive: true, encoding: 'utf8' })
     .filter((name) => SEGMENT_NAME.test(name.split('/').at(-1)!))
     .map((name) => {
       const file = join(dataDir, name);
-      return { file, length: dataBytes(readFileSync(file)) };
+      const bytes = readFileSync(file);
+      return { file, bytes, length: dataBytes(bytes) };
     })
     .filter(({ length }) => length >= DATA_BYTES_MIN)
     .sort((a, b) => (a.file < b.file ? -1 : 1));
-  if (segments.length === 0) return null;
-  const { file, length } = segments[randomBelow(rng, segments.length)];
-  const whole = readFileSync(file);
-  const somewhere = Math.floor(length * 0.2) + randomBelow(rng, Math.floor(length * 0.4));
-  // Inside a value no length or type gives the damage away: only a checksum does.
-  const inValue = randomChance(rng, 0.5) ? whole.indexOf(PADDING_SAMPLE, somewhere) : -1;
-  const position = inValue < 0 ? somewhere : inValue;
-  const bytes = whole.subarray(position, position + (inValue < 0 ? STRETCH_BYTES : PADDING_SAMPLE.length));
+  if (segments.length === 0) return [];
+  const inTheMiddle = (length: number): number => Math.floor(length * 0.2) + randomBelow(rng, Math.floor(length * 0.4));
+  const { file, bytes, length } = segments[randomBelow(rng, segments.length)];
+  const position = inTheMiddle(length);
+  const stretch = bytes.subarray(position, position + STRETCH_BYTES);
   const flips = 1 + randomBelow(rng, FLIPS_MAX);
-  for (let i = 0; i < flips; i++) bytes[randomBelow(rng, bytes.length)] ^= 1 << randomBelow(rng, 8);
+  for (let i = 0; i < flips; i++) stretch[randomBelow(rng, stretch.length)] ^= 1 << randomBelow(rng, 8);
   // An even number of flips of one bit would be none.
-  bytes[0] ^= 0xff;
+  stretch[0] ^= 0xff;
+  write(file, stretch, position);
+  const flipped = [{ file, position, bytes: flips + 1 }];
+
+  const withValues = segments.filter(({ bytes: data }) => data.includes(VALUE_SAMPLE));
+  if (withValues.length === 0) return flipped;
+  const other = withValues[randomBelow(rng, withValues.length)];
+  const found = other.bytes.indexOf(VALUE_SAMPLE, inTheMiddle(other.length));
+  const at = found < 0 ? other.bytes.indexOf(VALUE_SAMPLE) : found;
+  write(other.file, Buffer.from([other.bytes[at] ^ (1 << randomBelow(rng, 8))]), at);
+  return [...flipped, { file: other.file, position: at, bytes: 1 }];
+};
+
+const write = (file: string, bytes: Buffer, position: number): void => {
   const handle = openSync(file, 'r+');
   writeSync(handle, bytes, 0, bytes.length, position);
   fsyncSync(handle);
   closeSync(handle);
-  return { file, position, bytes: flips + 1 };
 };
