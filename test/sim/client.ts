@@ -1,11 +1,11 @@
 import { TidelineError, randomBelow, randomChance, toTidelineError, type Offset, type Rng } from '#kernel';
-import { encodeBatch, type RecordInput } from '#wire';
+import { encodeBatch, encodeOp, type RecordInput } from '#wire';
 import type { GatewayServices } from '../../apps/gateway/src/gateway-services.js';
 import type { OperationInput, OperationOutput } from '../support/linearizability.js';
-import type { WriteFate } from './checkers/exactly-once.js';
-import { EVENTS, THINGS, type Machine } from './machine.js';
-import { must } from './violation.js';
-import type { World } from './world.js';
+import type { Machine } from './machine.js';
+import { TYPED_PREFIX } from './model-of-types.js';
+import { EVENTS, THINGS, type World } from './world.js';
+import type { WriteFate } from './write-ledger.js';
 
 /** A client that hears nothing asks elsewhere, or gives up. */
 const PATIENCE_MS = 5000;
@@ -40,6 +40,8 @@ export class Client {
   completed = 0;
   /** Answers that were not errors. */
   served = 0;
+  /** Answers that said that the session is no longer known. */
+  evicted = 0;
   private written = 0;
   private stopped = false;
   private session: SessionState | null = null;
@@ -82,8 +84,9 @@ export class Client {
     const dice = randomBelow(this.rng, 100);
     if (dice < 50) this.register();
     else if (dice < 60) this.putExpiring();
-    else if (dice < 75) this.readExpiring();
-    else if (dice < 90) this.append();
+    else if (dice < 72) this.readExpiring();
+    else if (dice < 80) this.command();
+    else if (dice < 91) this.append();
     else this.appendInSession();
   }
 
@@ -160,13 +163,13 @@ export class Client {
   /* ---- registers: a key, values that are never repeated, linearizable reads ---- */
 
   private register(): void {
-    const { queue, histories, exactlyOnce, trace } = this.world;
+    const { queue, linearizability, ledger, trace } = this.world;
     const key = `r${randomBelow(this.rng, REGISTERS)}.${Math.floor(queue.now / KEY_EPOCH_MS)}`;
     const invokedAt = queue.now;
     const record = (input: OperationInput, output: OperationOutput): void => {
       this.abandon = null;
       const returnedAt = output.kind === 'unknown' ? Number.POSITIVE_INFINITY : queue.now;
-      histories.add({ key, client: this.number, input, output, invokedAt, returnedAt });
+      linearizability.add({ key, client: this.number, input, output, invokedAt, returnedAt });
       trace.note(`client ${this.number}: ${input.kind} ${key} ${brief(input)} → ${output.kind} ${brief(output)}`);
       this.done();
     };
@@ -178,7 +181,7 @@ export class Client {
     const bytes = Buffer.from(key);
     if (dice < 45) {
       this.ask(
-        (gateway) => gateway.reads.get(THINGS.topic, bytes, { kind: 'linearizable' }),
+        (gateway) => gateway.reads.get(THINGS, bytes, { kind: 'linearizable' }),
         (answer) => {
           if ('error' in answer) record({ kind: 'get' }, { kind: 'unknown' });
           else {
@@ -198,7 +201,7 @@ export class Client {
       this.abandon = () => record({ kind: 'delete' }, { kind: 'unknown' });
       this.insist(
         attempts,
-        (gateway) => gateway.writes.delete(THINGS.topic, bytes, null, options),
+        (gateway) => gateway.writes.delete(THINGS, bytes, null, options),
         (answer, doubt) => {
           const fate = this.fateOf(answer, doubt);
           if (fate === 'rejected') rejected();
@@ -215,7 +218,7 @@ export class Client {
       attempts,
       (gateway) =>
         gateway.writes.put(
-          THINGS.topic,
+          THINGS,
           bytes,
           {
             value: Buffer.from(value, 'latin1'),
@@ -232,7 +235,7 @@ export class Client {
         }
         const fate = this.fateOf(answer, doubt);
         const offset = 'value' in answer ? answer.value.offset : null;
-        exactlyOnce.wrote(THINGS.group, value, { fate, offset, once: true });
+        ledger.wrote({ topic: THINGS, value, fate, offset, once: true });
         if (fate === 'rejected') rejected();
         else record(input, { kind: fate === 'acknowledged' ? 'done' : 'unknown' });
         if (offset !== null && randomChance(this.rng, 0.2)) this.readOwn(bytes, offset);
@@ -243,14 +246,10 @@ export class Client {
   /** A session read sees the session's own writes. */
   private readOwn(key: Buffer, offset: Offset): void {
     this.ask(
-      (gateway) => gateway.reads.get(THINGS.topic, key, { kind: 'session', after: offset }),
+      (gateway) => gateway.reads.get(THINGS, key, { kind: 'session', after: offset }),
       (answer) => {
         if ('error' in answer) return;
-        must(
-          answer.value.position.offset >= offset,
-          20,
-          `client ${this.number} wrote at ${offset} and reads at ${answer.value.position.offset}`,
-        );
+        this.world.durableReads.ownWrite(this.number, offset, answer.value.position.offset);
       },
     );
   }
@@ -258,7 +257,7 @@ export class Client {
   /* ---- keys with a lifetime ---- */
 
   private putExpiring(): void {
-    const { queue, expiry, exactlyOnce } = this.world;
+    const { queue, expiry, ledger } = this.world;
     const key = `t.c${this.number}.${this.written}`;
     const value = this.value();
     const ttlMs = 200 + randomBelow(this.rng, 4000);
@@ -267,7 +266,7 @@ export class Client {
       ATTEMPTS_MAX,
       (gateway) =>
         gateway.writes.put(
-          THINGS.topic,
+          THINGS,
           Buffer.from(key),
           { value: Buffer.from(value, 'latin1'), contentType: null, ttlMs, condition: null },
           { acks: 'quorum', idempotencyKey: key },
@@ -275,7 +274,7 @@ export class Client {
       (answer, doubt) => {
         if ('value' in answer) expiry.written(key, queue.now);
         const offset = 'value' in answer ? answer.value.offset : null;
-        exactlyOnce.wrote(THINGS.group, value, { fate: this.fateOf(answer, doubt), offset, once: true });
+        ledger.wrote({ topic: THINGS, value, fate: this.fateOf(answer, doubt), offset, once: true });
         this.done();
       },
     );
@@ -290,10 +289,42 @@ export class Client {
     const key = keys[randomBelow(this.rng, keys.length)];
     const invokedAt = this.world.queue.now;
     this.ask(
-      (gateway) => gateway.reads.get(THINGS.topic, Buffer.from(key), { kind: 'linearizable' }),
+      (gateway) => gateway.reads.get(THINGS, Buffer.from(key), { kind: 'linearizable' }),
       (answer) => {
         if ('value' in answer) {
           this.world.expiry.read(key, answer.value.entry !== null, invokedAt, this.world.queue.now);
+        }
+        this.done();
+      },
+    );
+  }
+
+  /* ---- commands of data types ---- */
+
+  private command(): void {
+    const { world, rng } = this;
+    const element = `e${randomBelow(rng, 5)}`;
+    const [type, name, ...args] = [
+      ['counter', 'incrby', String(1 + randomBelow(rng, 9))],
+      ['hash', 'hset', element, `${this.number}.${this.written}`],
+      ['hash', 'hdel', element],
+      ['set', 'sadd', element],
+      ['list', 'rpush', `${this.number}.${this.written}`],
+      ['list', 'lpop'],
+    ][randomBelow(rng, 6)];
+    const key = `${TYPED_PREFIX}${type}.${randomBelow(rng, 3)}`;
+    const op = encodeOp(
+      name,
+      args.map((arg) => Buffer.from(arg)),
+    );
+    const idempotencyKey = `o${this.number}/${this.written++}`;
+    this.insist(
+      ATTEMPTS_MAX,
+      (gateway) => gateway.writes.command(THINGS, Buffer.from(key), op, idempotencyKey),
+      (answer) => {
+        if ('value' in answer) {
+          const { partition, offset, result } = answer.value;
+          world.viewIsFold.answered(world.things[partition].group, offset, result!.value);
         }
         this.done();
       },
@@ -309,7 +340,7 @@ export class Client {
     const acks = idempotencyKey === null && randomChance(this.rng, 0.15) ? 'leader' : 'quorum';
     this.insist(
       idempotencyKey === null ? 1 : ATTEMPTS_MAX,
-      (gateway) => gateway.writes.append(EVENTS.topic, records, { acks, idempotencyKey }),
+      (gateway) => gateway.writes.append(EVENTS, records, { acks, idempotencyKey }),
       (answer, doubt) => {
         // What only the leader has may go with it.
         const known = this.fateOf(answer, doubt);
@@ -317,7 +348,7 @@ export class Client {
         for (const [i, value] of values.entries()) {
           const offset =
             'value' in answer && fate === 'acknowledged' ? answer.value.partitions[0].firstOffset + i : null;
-          this.world.exactlyOnce.wrote(EVENTS.group, value, { fate, offset, once: true });
+          this.world.ledger.wrote({ topic: EVENTS, value, fate, offset, once: true });
         }
         this.done();
       },
@@ -330,7 +361,7 @@ export class Client {
     const { session } = this;
     if (session === null) {
       this.ask(
-        (gateway) => gateway.log.openSession(EVENTS),
+        (gateway) => gateway.log.openSession(this.world.events),
         (answer) => {
           if ('value' in answer) this.session = { id: answer.value, sequence: 0 };
           this.done();
@@ -345,7 +376,7 @@ export class Client {
       session: { low: session.id, high: 0, sequence },
     });
     const run = (gateway: GatewayServices): Promise<{ firstOffset: Offset }> =>
-      gateway.writes.appendBatch(EVENTS, Buffer.from(batch), { acks: 'quorum', timeoutMs: 3000 });
+      gateway.writes.appendBatch(this.world.events, Buffer.from(batch), { acks: 'quorum', timeoutMs: 3000 });
     const twice = randomChance(this.rng, 0.2);
     let open = twice ? 2 : 1;
     const offsets: Offset[] = [];
@@ -356,13 +387,10 @@ export class Client {
       doubted ||= doubt;
       last = answer;
       if (--open > 0) return;
-      must(
-        offsets.length < 2 || offsets[0] === offsets[1],
-        21,
-        `session ${session.id} sequence ${sequence} was answered with ${offsets.join(' and ')}`,
-      );
+      this.world.exactlyOnce.answeredTwice(`session ${session.id} sequence ${sequence}`, offsets);
       const fate = offsets.length > 0 ? 'acknowledged' : this.fateOf(last, doubted);
-      this.world.exactlyOnce.wrote(EVENTS.group, value, { fate, offset: offsets[0] ?? null, once: true });
+      this.world.ledger.wrote({ topic: EVENTS, value, fate, offset: offsets[0] ?? null, once: true });
+      if ('error' in answer && answer.error.code === 'session-expired') this.evicted++;
       // A number whose fate is unknown or that was refused ends the session.
       if (fate !== 'acknowledged') this.session = null;
       this.done();

@@ -22,6 +22,8 @@ export class EventQueue {
   /** Milliseconds since the start. */
   now = 0;
   events = 0;
+  /** Whose event it is, or was last. */
+  owner: Owner = 0;
   private order = 0;
   private deferred: (() => void)[] = [];
   private readonly heap: Timer[] = [];
@@ -86,6 +88,7 @@ export class EventQueue {
         }
       }
       this.events++;
+      this.owner = owner;
       task();
       this.settle();
       return owner;

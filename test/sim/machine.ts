@@ -1,20 +1,7 @@
-import {
-  TidelineError,
-  VIEW_DEFAULTS,
-  asGroupId,
-  asLogTime,
-  asNodeId,
-  asOffset,
-  assert,
-  type Clock,
-  type GroupId,
-  type NodeId,
-  type Offset,
-  type SeededRng,
-} from '#kernel';
+import { META_GROUP, TidelineError, asLogTime, asNodeId, asOffset, assert, type Clock, type GroupId, type NodeId, type Offset, type SeededRng } from '#kernel';
 import { FixedLogNodeDirectory, RoutingCommandLog, type LogNode, type NodeDescription } from '#command-log';
-import { ReplicaNode, groupDirectoryName, type Group, type TopicEntry } from '#replica';
-import { openPartitionLog, type PersistRequest } from '#storage';
+import { MetaController, ReplicaNode, type Group } from '#replica';
+import { openDataDirectory, openPartitionLog, type DataDirectory, type PersistRequest } from '#storage';
 import type { ViewQuery } from '#views';
 import { batchFirstOffset } from '#wire';
 import { GatewayServices } from '../../apps/gateway/src/gateway-services.js';
@@ -27,10 +14,11 @@ import type { GroupRecord, Replica } from './observer.js';
 import { RemoteNode } from './remote-node.js';
 import { ShadowLog } from './shadow-log.js';
 import { must } from './violation.js';
-import type { World } from './world.js';
+import { THINGS, isDiskError, type World } from './world.js';
 
 const EPOCH_MS = 1_700_000_000_000;
-const DATA = 'data';
+const CLUSTER = 'simulated';
+export const DATA = 'data';
 /** How long a connection takes to notice that the process at its other end is gone. */
 const NOTICE_MS = 300;
 
@@ -45,8 +33,10 @@ export class Machine {
   /** Of its clocks and timers. */
   readonly rate: number;
   life = 0;
-  /** Its disk has lost what it must not lose, and it says so: it does not start again. */
+  /** Its disk has lost what it must not lose, and it says so: it does not start again, or not with all of its partitions, or its peers refuse it. */
   unusable: string | null = null;
+
+  directory: DataDirectory | null = null;
 
   replicaNode: ReplicaNode | null = null;
   logNode: LogNode | null = null;
@@ -70,8 +60,6 @@ export class Machine {
     );
     if (world.mutant.disk !== undefined) this.disk.mutants[world.mutant.disk] = true;
     this.rate = 1 + swarm.driftMax * (1 - (2 * rng.nextU32()) / 2 ** 32);
-    this.disk.mkdirSync(DATA);
-    for (const group of world.records.keys()) this.disk.mkdirSync(`${DATA}/${groupDirectoryName(group)}`);
   }
 
   get isUp(): boolean {
@@ -82,32 +70,46 @@ export class Machine {
     return this.replicaNode?.group(id);
   }
 
-  /** Starts the process; it may die on the way. */
+  viewOffset(partition: number): number {
+    const all = this.views?.partitionStats() ?? [];
+    return all.find((stats) => stats.view === THINGS && stats.partition === partition)?.offset ?? -1;
+  }
+
+  /** Starts the process; it may die on the way, or refuse. */
   start(): void {
     assert(!this.isUp, 'a machine that is up is not started');
-    if (this.unusable !== null) return;
+    if (this.unusable !== null && !this.isOutcast) return;
     if (this.disk.isDown) this.disk.restart();
     try {
       this.boot();
       this.world.trace.note(`node ${this.id} starts`);
-    } catch (error) {
+    } catch (thrown) {
+      // What goes wrong with a data directory has the disk's own word as its cause.
+      const error = thrown instanceof TidelineError && thrown.cause !== undefined ? thrown.cause : thrown;
       if (error instanceof DiskDown) {
         this.world.trace.note(`node ${this.id} dies while it starts`);
         this.down();
       } else if (error instanceof TidelineError && error.code === 'storage-damaged') {
         this.unusable = error.message;
         this.world.trace.note(`node ${this.id} does not start: ${error.message}`);
-        this.down();
-        this.disk.stop();
-      } else if (
-        (error as NodeJS.ErrnoException).code === 'EIO' ||
-        (error as NodeJS.ErrnoException).code === 'ENOSPC'
-      ) {
+        this.kill();
+      } else if (isDiskError(error)) {
         this.world.trace.note(`node ${this.id} does not start: ${(error as Error).message}`);
-        this.down();
-        this.disk.stop();
+        this.kill();
       } else throw error;
     }
+  }
+
+  /** The peers do not take it for the node that it was: its disk is another. */
+  isOutcast = false;
+
+  /** Its disk is replaced by an empty one, and it is started under its old id. */
+  replaceDisk(): void {
+    if (this.isUp) this.kill();
+    this.disk.replace();
+    this.isOutcast = true;
+    this.unusable = 'its disk was replaced';
+    for (const record of this.world.records.values()) record.shadows.delete(this.id);
   }
 
   private boot(): void {
@@ -122,6 +124,16 @@ export class Machine {
     };
     this.observed.clear();
     this.replicas.length = 0;
+    this.meta = null;
+    const dataDirectory = openDataDirectory({
+      fs: this.disk,
+      directory: DATA,
+      nodeId: this.id,
+      clusterId: CLUSTER,
+      clusterVoters: world.firstVoters,
+      rng,
+    });
+    this.directory = dataDirectory;
     const replicaNode = new ReplicaNode({
       nodeId: this.id,
       clock,
@@ -155,6 +167,11 @@ export class Machine {
           if (isAlive()) this.kill();
         });
       },
+      onDamage: (group, state) => {
+        world.trace.note(`node ${this.id}: group ${group}: damage ${state}`);
+        // What is under repair backs no commit.
+        if (state === 'found' && this.group(group) === undefined) world.record(group).shadow(this.id).durable = asOffset(0);
+      },
       electionTimeoutMs: swarm.electionTimeoutMs,
       limits: {
         messageBytesMax: swarm.messageBytesMax,
@@ -171,33 +188,31 @@ export class Machine {
       mutants: mutant.replica ?? {},
     });
     this.replicaNode = replicaNode;
-    replicaNode.onOpened((group) => this.opened(group));
-    for (const group of world.records.keys()) {
-      const opened = replicaNode.openGroup({
-        group,
-        directory: `${DATA}/${groupDirectoryName(group)}`,
-        bootstrapVoters: world.firstVoters,
-      });
-      if (opened === null) {
-        world.trace.note(`node ${this.id}: group ${group} is damaged`);
-        // What is under repair backs no commit.
-        world.record(group).shadow(this.id).durable = asOffset(0);
-      }
-    }
+    replicaNode.onOpened((group) => {
+      this.opened(group);
+      if (group.id === META_GROUP) this.follow(group, clock);
+    });
+    replicaNode.openGroup({
+      group: META_GROUP,
+      directory: dataDirectory.groupDirectory(META_GROUP),
+      bootstrapVoters: world.firstVoters,
+    });
     replicaNode.start();
 
     const logNode = new LocalLogNode({
       node: replicaNode,
       scheduler,
-      clusterId: () => 'simulated',
-      topics: () => world.topics,
+      clusterId: () => CLUSTER,
+      topics: () => [...(this.meta?.directory.topics.values() ?? [])],
       nodes: () => world.nodeDescriptions,
     });
     const askBarrier = logNode.barrier.bind(logNode);
     logNode.barrier = (group) => {
-      const check = world.readIndex.asked(group, world.record(group).commitMax);
+      const { commitMax } = world.record(group);
+      const floor = world.expiry.barrierTime(group);
       return askBarrier(group).then((answer) => {
-        check(answer);
+        world.readIndex.check(group, commitMax, answer);
+        world.expiry.barrier(group, floor, answer);
         return answer;
       });
     };
@@ -228,6 +243,24 @@ export class Machine {
     });
   }
 
+  private meta: MetaController | null = null;
+
+  /** As the log process does: the metadata names the other groups, and they are opened as they are heard of. */
+  private follow(group: Group, clock: Clock): void {
+    const { world } = this;
+    this.meta = new MetaController({
+      node: this.replicaNode!,
+      group,
+      wallMs: clock.wallMs,
+      directoryOf: (id) => this.directory!.groupDirectory(id),
+      onOpenFailed: (failed, error) => {
+        world.trace.note(`node ${this.id}: group ${failed} cannot be opened: ${error.message}`);
+        this.unusable = error.message;
+      },
+    });
+    this.meta.ensureTopics(world.topics);
+  }
+
   /** Calls back some time after the process ended. Returns how to stop that. */
   whenDown(listener: () => void): () => void {
     this.brokenTails.add(listener);
@@ -255,7 +288,7 @@ export class Machine {
       const from = asOffset(now.lastOffset + 1);
       log.scanHeadersSync(from, (header) => {
         if (batchFirstOffset(header) < from) return;
-        world.logMatching.appended(record, now, now.append(header, false));
+        world.observer.reread(record, now, now.append(header, false));
       });
     }
     must(now.lastOffset === log.lastOffset, 12, `node ${this.id} has lost batches within its log`);
@@ -264,8 +297,8 @@ export class Machine {
     now.vote = log.state.vote;
     now.acked = before.acked;
     now.highestCommit = group.commitOffset;
-    for (const checker of world.checkers) checker.recovered?.(record, before, now);
-    world.leaders.restarted(this.id, group.id, log.state.term);
+    now.seenTerm = log.state.term;
+    world.observer.recovered(record, before, now);
     record.shadows.set(this.id, now);
     this.replicas.push({ node: this.id, group, record, shadow: now });
   }
@@ -277,7 +310,7 @@ export class Machine {
       persistBegins: (request: PersistRequest) => {
         const shadow = record.shadow(id);
         const group = this.group(record.id) ?? null;
-        for (const checker of world.checkers) checker.persistBegins?.({ record, shadow, group }, request);
+        world.observer.persistBegins({ record, shadow, group }, request);
         const { install, truncateAfter, batches } = request;
         if (install !== undefined) {
           const chain = record.committedChainAt(install.offset)!;
@@ -288,7 +321,7 @@ export class Machine {
         for (const batch of batches) {
           const entry = shadow.append(batch, true);
           record.bytesByChain.set(entry.chain, batch);
-          for (const checker of world.checkers) checker.appended?.(record, shadow, entry);
+          world.observer.appended(record, shadow, entry);
         }
         ends.push({ end: shadow.lastOffset });
       },
@@ -300,7 +333,6 @@ export class Machine {
           shadow.term = request.state.term;
           shadow.vote = request.state.vote;
         }
-        for (const checker of world.checkers) checker.persistEnded?.(record, shadow);
       },
       trimmed: (baseOffset) => {
         const shadow = record.shadow(id);
@@ -315,18 +347,20 @@ export class Machine {
   private post(peer: NodeId, payload: Uint8Array | readonly Uint8Array[]): boolean {
     const { world, id } = this;
     const { network, trace } = world;
+    const target = world.machine(peer);
+    if (target === undefined) return false;
+    const directory = this.directory!.directoryId;
+    // Each says hello first, with its directory: see TcpPeerNetwork.
+    if (target.directory !== null && !this.directory!.admitPeer(peer, target.directory.directoryId)) return false;
     const frame = payload instanceof Uint8Array ? Buffer.from(payload) : Buffer.concat(payload);
     decodePeerFrame(frame, { from: id, to: peer }, (group, message) => {
       if (message.type === 'repair-request' || message.type === 'repair-response') return;
-      const record = world.record(group);
-      for (const checker of world.checkers) checker.sent?.(record, message);
+      world.observer.sent(world.record(group), message);
     });
-    const target = world.machine(peer);
-    if (target === undefined) return false;
     network.frame(id, peer, () => {
       trace.mix(frame.length ^ (id << 24) ^ (peer << 28));
       // A copy: nobody shares memory over a wire, and a frame may arrive twice.
-      target.replicaNode?.receive(id, Buffer.from(frame));
+      if (target.directory?.admitPeer(id, directory)) target.replicaNode?.receive(id, Buffer.from(frame));
     });
     return true;
   }
@@ -343,6 +377,13 @@ export class Machine {
     if (!this.disk.isDown) this.disk.stop();
   }
 
+  /** The process meets an error of its disk where it expects none: nobody catches it. */
+  die(error: Error): void {
+    if (!this.isUp) return;
+    this.world.trace.note(`node ${this.id} ends: ${error.message}`);
+    this.kill();
+  }
+
   /** The disk has gone down by itself, in the middle of something. */
   followDisk(): void {
     if (this.isUp && this.disk.isDown) {
@@ -354,6 +395,8 @@ export class Machine {
   private down(): void {
     this.life++;
     this.replicaNode = null;
+    this.directory = null;
+    this.meta = null;
     this.logNode = null;
     this.log = null;
     this.views = null;
@@ -376,19 +419,6 @@ const readingAtLocalTime = (views: ViewHost, clock: Clock): ViewQuery => {
     views.get({ ...request, at: { offset: request.at.offset, time: asLogTime(clock.wallMs()) } });
   return Object.assign(Object.create(views) as ViewHost, { get });
 };
-
-export const THINGS = { topic: 'things', partition: 0, group: asGroupId(1) };
-export const EVENTS = { topic: 'events', partition: 0, group: asGroupId(2) };
-
-export const topicsOf = (voters: readonly NodeId[]): TopicEntry[] =>
-  [THINGS, EVENTS].map(({ topic, group }) => ({
-    name: topic,
-    partitions: [group],
-    replication: voters.length,
-    retention: { ms: null, bytes: null },
-    view: { kind: topic === THINGS.topic ? 'map' : 'none', ...VIEW_DEFAULTS },
-    voters,
-  }));
 
 export const describeNodes = (count: number): NodeDescription[] =>
   Array.from({ length: count }, (_, i) => ({ id: asNodeId(i + 1), addresses: {}, region: '', alive: true }));

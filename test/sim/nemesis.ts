@@ -1,5 +1,5 @@
-import { asOffset, randomBelow, randomChance, type Rng } from '#kernel';
-import { EVENTS, THINGS, type Machine } from './machine.js';
+import { META_GROUP, asOffset, randomBelow, randomChance, type Rng } from '#kernel';
+import type { Machine } from './machine.js';
 import { FAULT_KINDS, type FaultKind } from './swarm.js';
 import type { World } from './world.js';
 
@@ -61,7 +61,7 @@ export class Nemesis {
   private machine(): Machine | null {
     const { up } = this.world;
     if (up.length === 0) return null;
-    const leader = this.world.leader(randomChance(this.rng, 0.5) ? THINGS.group : EVENTS.group);
+    const leader = this.world.leader(this.any(this.world.groups));
     return leader !== null && randomChance(this.rng, 0.5) ? leader : this.any(up);
   }
 
@@ -294,7 +294,7 @@ export class Nemesis {
 
   membership(): void {
     const { world, rng } = this;
-    const group = randomChance(rng, 0.5) ? THINGS.group : EVENTS.group;
+    const group = this.any(world.groups);
     const leader = world.leader(group);
     if (leader === null) return;
     const shuffled = world.machines.map(({ id }) => ({ id, lot: rng.nextU32() })).sort((a, b) => a.lot - b.lot);
@@ -302,7 +302,8 @@ export class Nemesis {
     const voters = shuffled.slice(0, count).map(({ id }) => id);
     const learners = shuffled
       .slice(count)
-      .filter(() => randomChance(rng, 0.5))
+      // Everybody goes on following the metadata.
+      .filter(() => randomChance(rng, 0.5) || group === META_GROUP)
       .map(({ id }) => id);
     this.note(`group ${group} is to have voters ${voters.join(' ')} and learners ${learners.join(' ')}`);
     leader.group(group)!.proposeConfiguration({ voters, learners }, (error) => {
@@ -312,7 +313,7 @@ export class Nemesis {
 
   transfer(): void {
     const { world } = this;
-    const group = randomChance(this.rng, 0.5) ? THINGS.group : EVENTS.group;
+    const group = this.any(world.groups);
     const leader = world.leader(group);
     if (leader === null) return;
     const to = this.any(world.machines).id;
@@ -325,7 +326,7 @@ export class Nemesis {
     const everywhere = randomChance(this.rng, 0.3);
     const machines = everywhere ? this.world.up : [this.any(this.world.machines)];
     for (const machine of machines) {
-      const group = machine.group(EVENTS.group);
+      const group = machine.group(this.world.events.group);
       if (group === undefined) continue;
       const { readableOffset, logStartOffset } = group;
       const count = Math.max(1, readableOffset - logStartOffset + 1);

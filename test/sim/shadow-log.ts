@@ -32,8 +32,10 @@ export class ShadowLog {
   vote = 0;
   /** Highest offset acknowledged to a leader and not cut off since, with its chain. */
   acked: Offset = asOffset(0);
-  /** Term of the last truncation that lowered `acked`. */
+  /** What the node was seen to be after its last event: commit offset, term, and the last term it led in. */
   highestCommit = 0;
+  seenTerm = 0;
+  ledTerm = 0;
 
   constructor(readonly node: NodeId) {}
 

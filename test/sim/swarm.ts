@@ -6,6 +6,8 @@ export interface Swarm {
   readonly nodes: number;
   /** First voters; the other nodes join by membership changes. */
   readonly voters: number;
+  /** Of `things`. */
+  readonly partitions: number;
   readonly safetyMs: number;
   readonly clients: number;
   readonly thinkMs: number;
@@ -78,6 +80,7 @@ export const drawSwarm = (rng: Rng, mutant: MutantName | null): Swarm => {
   const swarm: Swarm = {
     nodes,
     voters: randomChance(rng, 0.7) ? nodes : 1 + randomBelow(rng, nodes),
+    partitions: oneOf(rng, [1, 1, 1, 1, 2, 2, 3]),
     safetyMs: between(rng, 8000, 25_000),
     clients: 2 + randomBelow(rng, 4),
     thinkMs: between(rng, 20, 300),

@@ -1,10 +1,10 @@
 import { isTidelineError, randomBelow, randomChance, type Rng } from '#kernel';
 import type { TailChunk } from '#command-log';
 import type { Subscription } from 'rxjs';
-import { TailChecker } from './checkers/tails.js';
-import type { EVENTS, Machine, THINGS } from './machine.js';
+import { ExactTailChecker } from './checkers/exact-tails.js';
+import type { Machine } from './machine.js';
 import { Violation } from './violation.js';
-import type { World } from './world.js';
+import type { Place, World } from './world.js';
 
 /** Small enough that credit matters. */
 const CREDIT_BYTES = 8192;
@@ -13,7 +13,7 @@ const SLOW_MS_MAX = 500;
 
 /** A reader of a log that is slow at times, leaves, and comes back through another gateway where it was. */
 export class Tailer {
-  readonly checker: TailChecker;
+  readonly checker: ExactTailChecker;
   private subscription: Subscription | null = null;
   private machine: Machine | null = null;
   private life = 0;
@@ -22,12 +22,11 @@ export class Tailer {
 
   constructor(
     private readonly world: World,
-    number: number,
-    private readonly target: typeof THINGS | typeof EVENTS,
+    private readonly target: Place,
     private readonly rng: Rng,
   ) {
-    this.owner = 200 + number;
-    this.checker = new TailChecker(world.record(target.group), `reader ${number}`);
+    this.owner = 200 + target.group;
+    this.checker = new ExactTailChecker(world.record(target.group), `the reader of ${target.topic} ${target.partition}`);
     this.resume();
   }
 
@@ -65,6 +64,7 @@ export class Tailer {
     this.world.lookAtAll();
     try {
       this.checker.chunk(chunk);
+      this.world.durableReads.shown(this.checker.record, this.checker.offset, this.checker.name);
     } catch (error) {
       // The run ends with it all the same, see rethrowViolation.
       if (!(error instanceof Violation)) throw error;

@@ -42,6 +42,8 @@ export class LogProcess {
   private readonly hellos = new Map<NodeId, Hello>();
   private logListener: Listener | null = null;
   private meta: MetaController | null = null;
+  /** Refusals, one of each: they come again with every attempt to connect. */
+  private readonly said = new Set<string>();
   /** Partitions whose log could not be opened, and why. */
   readonly unopened = new Map<GroupId, TidelineError>();
 
@@ -68,7 +70,13 @@ export class LogProcess {
       log: `${options.advertiseHost}:${options.logPort}`,
       peer: `${options.advertiseHost}:${options.peerPort}`,
     };
-    const hello = { nodeId: options.nodeId, clusterId: this.clusterId, software: SOFTWARE, addresses: this.addresses };
+    const hello = {
+      nodeId: options.nodeId,
+      clusterId: this.clusterId,
+      software: SOFTWARE,
+      addresses: this.addresses,
+      directory: this.directory.directoryId,
+    };
     this.network = new TcpPeerNetwork({
       transport: tcpTransport,
       scheduler: systemScheduler,
@@ -77,6 +85,7 @@ export class LogProcess {
       peers: options.peers.map((peer) => ({ id: peer.nodeId, address: formatAddress(peer) })),
       limits: { connectionsMax: options.connectionsMax },
       onHello: (remote) => this.hellos.set(remote.nodeId as NodeId, remote),
+      refusal: (remote) => this.refusalOf(remote),
       onRefused: (peer, error) => this.refusedBy(peer, error),
     });
     this.node = new ReplicaNode({
@@ -216,8 +225,23 @@ export class LogProcess {
     return [own, ...others].sort((a, b) => a.id - b.id);
   }
 
+  /** A node that comes back with another directory has forgotten what it acknowledged and how it voted. */
+  private refusalOf({ nodeId, directory = '' }: Hello): TidelineError | null {
+    if (this.directory.admitPeer(nodeId as NodeId, directory)) return null;
+    const error = foreignDirectory(nodeId as NodeId);
+    this.sayOnce(error.message);
+    return error;
+  }
+
   private refusedBy(peer: NodeId, error: TidelineError): void {
     if (error.code === 'cluster-mismatch') this.parts.say(`node ${peer} belongs to another cluster: ${error.message}`);
+    if (error.code === 'directory-foreign') this.sayOnce(`node ${peer} does not talk to this node: ${error.message}`);
+  }
+
+  private sayOnce(message: string): void {
+    if (this.said.has(message)) return;
+    this.said.add(message);
+    this.parts.say(message);
   }
 
   /** Stops taking part; what is being written is waited for. */
@@ -236,6 +260,14 @@ const votersOf = (options: TidelineOptions): NodeId[] => {
   const ids = options.peers.map((peer) => peer.nodeId);
   return (ids.length > 0 ? ids : [options.nodeId]).toSorted((a, b) => a - b);
 };
+
+const foreignDirectory = (nodeId: NodeId): TidelineError =>
+  new TidelineError(
+    'directory-foreign',
+    `node ${nodeId} has another data directory than before. What it acknowledged and how it voted is in the old one, so it takes no part under its old id: ` +
+      `start it with its old directory, or remove node ${nodeId} from the cluster and add it under a new id with an empty one.`,
+    { details: { nodeId } },
+  );
 
 /** The nodes a cluster began with are part of its data: an option that names others is a slip with a high price. */
 const refuseOtherVoters = (directory: DataDirectory, voters: readonly NodeId[]): void => {

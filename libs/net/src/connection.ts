@@ -82,6 +82,8 @@ export interface Connection {
   /** One-way. False: dropped because too much is buffered or the connection is closed. */
   post(method: number, payload: Payload): boolean;
   close(): void;
+  /** Tells the other side why, then ends. */
+  goAway(error: TidelineError): void;
   /** Called once; at once if it is closed already. */
   onClose(listener: (error: TidelineError | null) => void): void;
 }

@@ -262,6 +262,11 @@ export class Group implements TurnTaker, Announcer {
     return this.core.term;
   }
 
+  /** End of the log, durable or not. */
+  get lastOffset(): Offset {
+    return this.core.lastOffset;
+  }
+
   get commitOffset(): Offset {
     return this.commit;
   }

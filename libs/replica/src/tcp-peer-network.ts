@@ -34,6 +34,8 @@ export interface TcpPeerNetworkOptions {
   readonly limits?: Partial<NetLimits>;
   /** A peer said hello: its addresses by service. */
   readonly onHello?: (hello: Hello) => void;
+  /** Why a node that said hello is not taken for the peer it says it is; null when it is. */
+  readonly refusal?: (hello: Hello) => TidelineError | null;
   /** A peer could not be reached, or refused. Dialling goes on. */
   readonly onRefused?: (peer: NodeId, error: TidelineError) => void;
 }
@@ -47,6 +49,8 @@ const METHOD = peerServiceV1.raftMessages.method;
  */
 export class TcpPeerNetwork implements PeerNetwork {
   private readonly dialled = new Map<NodeId, ReconnectingPeer>();
+  /** Accepted connections of peers that are who they say they are. */
+  private readonly admitted = new Set<Connection>();
   private receiver: PeerReceiver | null = null;
   private listener: Listener | null = null;
   private closed = false;
@@ -70,18 +74,28 @@ export class TcpPeerNetwork implements PeerNetwork {
     request: (_method, _payload, responder) => responder.ok(Buffer.alloc(0)),
     stream: (_method, _payload, producer) => producer.end(null),
     post: (method, payload, connection) => {
-      const { nodeId } = connection.remote;
-      if (method === METHOD && nodeId !== 0) this.receiver?.receive(asNodeId(nodeId), payload);
+      if (method === METHOD && this.admitted.has(connection)) {
+        this.receiver?.receive(asNodeId(connection.remote.nodeId), payload);
+      }
     },
     opened: (connection) => {
       // Only nodes have something to say here.
       if (connection.remote.nodeId === 0 || connection.remote.service !== SERVICE) connection.close();
-      else this.options.onHello?.(connection.remote);
+      else if (this.admits(connection)) this.admitted.add(connection);
     },
     closed: (connection) => {
-      if (connection.remote.nodeId !== 0) this.lost(asNodeId(connection.remote.nodeId));
+      if (this.admitted.delete(connection)) this.lost(asNodeId(connection.remote.nodeId));
     },
   };
+
+  /** One who is not who it says it is hears nothing and is not heard. */
+  private admits(connection: Connection): boolean {
+    const { refusal, onHello } = this.options;
+    const error = refusal?.(connection.remote) ?? null;
+    if (error === null) onHello?.(connection.remote);
+    else connection.goAway(error);
+    return error === null;
+  }
 
   private lost(peer: NodeId): void {
     if (!this.closed) this.receiver?.peerLost(peer);
@@ -103,7 +117,7 @@ export class TcpPeerNetwork implements PeerNetwork {
   }
 
   private dial(id: NodeId, address: string): ReconnectingPeer {
-    const { transport, scheduler, rng, limits, onHello, onRefused } = this.options;
+    const { transport, scheduler, rng, limits, onRefused } = this.options;
     return new ReconnectingPeer({
       transport,
       address,
@@ -114,9 +128,12 @@ export class TcpPeerNetwork implements PeerNetwork {
       onOpen: (connection: Connection) => {
         // Somebody else answers at that address: nothing is sent to it under the wrong name.
         if (connection.remote.nodeId !== id) connection.close();
-        else onHello?.(connection.remote);
+        else this.admits(connection);
       },
-      onClose: () => this.lost(id),
+      onClose: (error) => {
+        if (error !== null && error.code === 'directory-foreign') onRefused?.(id, error);
+        this.lost(id);
+      },
       onRefused: (error) => onRefused?.(id, error),
     });
   }

@@ -6,9 +6,11 @@ import {
   asGroupId,
   asNodeId,
   readU32,
+  systemRng,
   writeU32,
   type GroupId,
   type NodeId,
+  type Rng,
 } from '#kernel';
 import type { FileSystem } from './file-system.js';
 
@@ -21,14 +23,22 @@ import type { FileSystem } from './file-system.js';
  *
  * node.meta, written aside, synced, renamed, the folder synced:
  *
- *     u32 magic "TLND" · u32 version (1) · u32 node id · string cluster id ("" = not settled yet)
+ *     u32 magic "TLND" · u32 version (2) · u32 node id · string cluster id ("" = not settled yet)
  *     varint count, count × u32 voter: the first voters of the cluster, as given at the first start
+ *     string directory id: drawn when the directory was made
+ *     varint count, count × (u32 node id, string directory id): the directories of the peers
  *     u32 CRC-32 of all before
  *
- * The version is that of the whole directory: a program that does not know it leaves it alone.
+ * The version is that of the whole directory: a program that does not know it leaves it alone. Version 1 had no directory ids; it is given
+ * one when it is opened.
+ *
+ * A node is its directory: what it has acknowledged and how it voted is there and nowhere else. Peers remember the id of the directory that a node
+ * has, and do not talk to one that comes back with another.
  */
 export const META_FILE = 'node.meta';
-export const DIRECTORY_VERSION = 1;
+export const DIRECTORY_VERSION = 2;
+/** Peers whose directories are remembered. */
+export const KNOWN_PEERS_MAX = 1000;
 const META_MAGIC = 0x444e4c54;
 const META_BYTES_MAX = 64 * 1024;
 export const CLUSTER_ID_PATTERN = /^[a-zA-Z0-9._-]{1,64}$/;
@@ -38,6 +48,9 @@ export interface NodeMeta {
   readonly nodeId: NodeId;
   readonly clusterId: string | null;
   readonly clusterVoters: readonly NodeId[];
+  /** Empty in a directory of version 1. */
+  readonly directoryId: string;
+  readonly peerDirectories: ReadonlyMap<NodeId, string>;
 }
 
 export interface OpenDataDirectory {
@@ -48,6 +61,8 @@ export interface OpenDataDirectory {
   readonly clusterId: string | null;
   /** First voters of the cluster; stored at the first start, and from then on what is stored counts. */
   readonly clusterVoters?: readonly NodeId[];
+  /** For the id of a new directory. */
+  readonly rng?: Rng;
 }
 
 export interface DataDirectory {
@@ -63,6 +78,13 @@ export interface DataDirectory {
    * @throws TidelineError `directory-foreign` when another one is settled already
    */
   settleClusterId(clusterId: string): void;
+  /** What no other directory has. */
+  readonly directoryId: string;
+  /**
+   * Whether the node with this directory is the one that is known by this id; the first that comes is, and that is durable when this returns.
+   * An empty directory id (of a program that has none) is taken for any.
+   */
+  admitPeer(nodeId: NodeId, directoryId: string): boolean;
   groupDirectory(group: GroupId): string;
   /** Groups that have a folder, ascending. */
   groups(): GroupId[];
@@ -98,7 +120,7 @@ export const openDataDirectory = (request: OpenDataDirectory): DataDirectory => 
 };
 
 const openLocked = (
-  { fs, directory, nodeId, clusterId, clusterVoters = [] }: OpenDataDirectory,
+  { fs, directory, nodeId, clusterId, clusterVoters = [], rng = systemRng }: OpenDataDirectory,
   lock: { release(): void },
 ): DataDirectory => {
   const path = `${directory}/${META_FILE}`;
@@ -115,7 +137,16 @@ const openLocked = (
       );
     }
   }
-  let meta = isNew ? { version: DIRECTORY_VERSION, nodeId, clusterId, clusterVoters } : readNodeMeta(fs, directory);
+  let meta: NodeMeta = isNew
+    ? {
+        version: DIRECTORY_VERSION,
+        nodeId,
+        clusterId,
+        clusterVoters,
+        directoryId: newDirectoryId(rng),
+        peerDirectories: new Map(),
+      }
+    : readNodeMeta(fs, directory);
   if (meta.nodeId !== nodeId) {
     throw new TidelineError(
       'directory-foreign',
@@ -142,7 +173,8 @@ const openLocked = (
     write({ ...meta, clusterId: settled });
   };
   if (isNew) write(meta);
-  else if (clusterId !== null) settleClusterId(clusterId);
+  else if (meta.directoryId === '') write({ ...meta, version: DIRECTORY_VERSION, directoryId: newDirectoryId(rng) });
+  if (!isNew && clusterId !== null) settleClusterId(clusterId);
 
   return {
     path: directory,
@@ -154,7 +186,19 @@ const openLocked = (
     get clusterVoters() {
       return meta.clusterVoters;
     },
+    get directoryId() {
+      return meta.directoryId;
+    },
     settleClusterId,
+    admitPeer: (peer, directoryId) => {
+      if (directoryId === '') return true;
+      const known = meta.peerDirectories.get(peer);
+      if (known !== undefined) return known === directoryId;
+      // Nothing is forgotten to make room: a stranger beyond the limit is not admitted.
+      if (meta.peerDirectories.size >= KNOWN_PEERS_MAX) return false;
+      write({ ...meta, peerDirectories: new Map(meta.peerDirectories).set(peer, directoryId) });
+      return true;
+    },
     groupDirectory: (group) => `${directory}/${groupDirectoryName(group)}`,
     groups: () =>
       fs
@@ -195,6 +239,8 @@ const writeNodeMeta = (fs: FileSystem, directory: string, meta: NodeMeta): void 
     .string(meta.clusterId ?? '');
   writer.varint(meta.clusterVoters.length);
   for (const voter of meta.clusterVoters) writer.u32(voter);
+  writer.string(meta.directoryId).varint(meta.peerDirectories.size);
+  for (const [peer, directoryId] of meta.peerDirectories) writer.u32(peer).string(directoryId);
   writer.u32(0);
   const bytes = writer.finish();
   writeU32(bytes, bytes.length - 4, crc32(bytes.subarray(0, bytes.length - 4)));
@@ -232,7 +278,7 @@ export const readNodeMeta = (fs: FileSystem, directory: string): NodeMeta => {
   }
   const reader = new ByteReader(bytes, 4, bytes.length - 4);
   const version = reader.u32();
-  if (version !== DIRECTORY_VERSION) {
+  if (version < 1 || version > DIRECTORY_VERSION) {
     throw new TidelineError(
       'unsupported-version',
       `${directory} has format version ${version}, this program knows ${DIRECTORY_VERSION}. Start it with the program that wrote it.`,
@@ -242,5 +288,13 @@ export const readNodeMeta = (fs: FileSystem, directory: string): NodeMeta => {
   const nodeId = asNodeId(reader.u32());
   const clusterId = reader.string() || null;
   const clusterVoters = Array.from({ length: reader.varint() }, () => asNodeId(reader.u32()));
-  return { version, nodeId, clusterId, clusterVoters };
+  const directoryId = version > 1 ? reader.string() : '';
+  const peerDirectories = new Map<NodeId, string>();
+  if (version > 1) {
+    for (let count = reader.varint(); count > 0; count--) peerDirectories.set(asNodeId(reader.u32()), reader.string());
+  }
+  return { version, nodeId, clusterId, clusterVoters, directoryId, peerDirectories };
 };
+
+const newDirectoryId = (rng: Rng): string =>
+  Array.from({ length: 4 }, () => rng.nextU32().toString(16).padStart(8, '0')).join('');

@@ -29,7 +29,7 @@ import { readAddresses, writeAddresses } from './cluster-description-v1.js';
  *     13    goaway       both      0                    error; the sender closes the connection after it
  *
  *     hello = u32 nodeId · string clusterId · string service · string software · varint count × (string service, string address)
- *             (what follows is left for later versions and ignored)
+ *             · string directory (may be left out; what follows is left for later versions and ignored)
  *     error = string code · u8 outcome (1 rejected · 2 unknown) · string message · string details (JSON object, empty for none)
  *
  * Either side may ask, post and open streams: an id belongs to the side that chose it, and the type says which side that was.
@@ -243,12 +243,15 @@ export interface Hello {
   readonly software: string;
   /** Addresses this node can be reached at, by service name, e.g. {log: '127.0.0.1:7410'}. Empty for clients. */
   readonly addresses: Readonly<Record<string, string>>;
+  /** Which data directory a node runs on: a node that comes back with another one is not the node that its peers knew. Empty for clients. */
+  readonly directory?: string;
 }
 
 export const encodeHello = (hello: Hello): Buffer => {
   const writer = new ByteWriter(128).u32(hello.nodeId);
   writer.string(hello.clusterId).string(hello.service).string(hello.software);
   writeAddresses(writer, hello.addresses);
+  if (hello.directory !== undefined) writer.string(hello.directory);
   return writer.finish();
 };
 
@@ -261,6 +264,7 @@ export const decodeHello = (payload: Uint8Array): Hello => {
     service: reader.string(),
     software: reader.string(),
     addresses: readAddresses(reader),
+    ...(reader.remaining > 0 ? { directory: reader.string() } : {}),
   };
 };
 

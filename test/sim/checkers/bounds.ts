@@ -4,8 +4,9 @@ import { must } from '../violation.js';
 /** Far above what a healthy run needs, far below what a leak reaches. */
 const EVENTS_WAITING_MAX = 50_000;
 const UNCOMMITTED_BATCHES_MAX = 20_000;
+const OPEN_FILES_MAX = 300;
 
-/** 26: queues, sessions and what is uncommitted stay bounded. */
+/** 26: queues, sessions, open files and what is uncommitted stay bounded. */
 export class BoundsChecker {
   constructor(private readonly limits: { readonly sessionsMax: number; readonly pendingAppendsMax: number }) {}
 
@@ -18,6 +19,10 @@ export class BoundsChecker {
       26,
       () => `${lastOffset - commitOffset} offsets are not committed on node ${node}`,
     );
+  }
+
+  files(node: number, open: number): void {
+    must(open <= OPEN_FILES_MAX, 26, () => `node ${node} has ${open} files open`);
   }
 
   queue(size: number): void {

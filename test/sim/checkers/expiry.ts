@@ -1,8 +1,10 @@
+import type { Barrier } from '#command-log';
+import type { GroupId } from '#kernel';
 import { must } from '../violation.js';
 
 /**
- * 24: an entry that a linearizable read did not see because it had expired is not seen by any later one. For keys that are written once: present
- * until the moment it expires, absent ever after, whichever gateway is asked.
+ * 24: expiry goes by log time alone. An entry that a linearizable read did not see because it had expired is not seen by any later one, whichever
+ * gateway is asked; and the time of a barrier does not go back behind one given out before it was asked for.
  */
 export class ExpiryChecker {
   absences = 0;
@@ -10,6 +12,7 @@ export class ExpiryChecker {
   private readonly goneSince = new Map<string, number>();
   /** Since when the key is known to have been written. */
   private readonly seen = new Map<string, number>();
+  private readonly times = new Map<GroupId, number>();
 
   /** The write was acknowledged: from now on the key is there or has expired. */
   written(key: string, at: number): void {
@@ -30,5 +33,21 @@ export class ExpiryChecker {
       this.absences++;
       if (gone === undefined || returnedAt < gone) this.goneSince.set(key, returnedAt);
     }
+  }
+
+  /** The latest time given out so far. */
+  barrierTime(group: GroupId): number {
+    return this.times.get(group) ?? 0;
+  }
+
+  /** `floor`: `barrierTime` when it was asked for. */
+  barrier(group: GroupId, floor: number, barrier: Barrier): void {
+    must(
+      barrier.time >= floor,
+      24,
+      () =>
+        `node ${barrier.node} answers a barrier of group ${group} with time ${barrier.time}, after ${floor} was given out`,
+    );
+    if (barrier.time > this.barrierTime(group)) this.times.set(group, barrier.time);
   }
 }

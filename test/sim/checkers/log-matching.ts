@@ -2,15 +2,19 @@ import type { Checker, GroupRecord } from '../observer.js';
 import type { ShadowEntry, ShadowLog } from '../shadow-log.js';
 import { must } from '../violation.js';
 
-/** 3: same offset and term, same log up to there · 14: the rolling hash that says so is equal on all replicas. */
-export class LogMatchingChecker implements Checker {
-  /** By group, offset and term. */
-  private readonly chains = new Map<string, number>();
+/** Terms of a run are fewer. */
+const TERMS_MAX = 1_000_000;
 
-  appended(record: GroupRecord, shadow: ShadowLog, entry: ShadowEntry): void {
-    const key = `${record.id}/${entry.lastOffset}/${entry.term}`;
-    const chain = this.chains.get(key);
-    if (chain === undefined) this.chains.set(key, entry.chain);
+/** 3: logs that have an entry of the same offset and term are the same up to there. */
+export class LogMatchingChecker implements Checker {
+  private readonly chains = new Map<GroupRecord, Map<number, number>>();
+
+  readonly appended = (record: GroupRecord, shadow: ShadowLog, entry: ShadowEntry): void => {
+    let chains = this.chains.get(record);
+    if (chains === undefined) this.chains.set(record, (chains = new Map()));
+    const key = entry.lastOffset * TERMS_MAX + entry.term;
+    const chain = chains.get(key);
+    if (chain === undefined) chains.set(key, entry.chain);
     else {
       must(
         chain === entry.chain,
@@ -19,5 +23,7 @@ export class LogMatchingChecker implements Checker {
           `node ${shadow.node} has another log up to offset ${entry.lastOffset} of term ${entry.term}, group ${record.id}`,
       );
     }
-  }
+  };
+
+  readonly reread = this.appended;
 }

@@ -1,5 +1,4 @@
 import { asOffset } from '#kernel';
-import { EVENTS, THINGS } from '../machine.js';
 import type { Script } from '../run.js';
 import { must } from '../violation.js';
 import { elected, heal, hide, others, quiet, serves } from './stage.js';
@@ -36,7 +35,7 @@ export const SCENARIOS = {
       for (let round = 0; round < 6; round++) {
         const leader = elected(world);
         const voters = others(world, world.machines[(round + leader.id) % 5]).map(({ id }) => id);
-        leader.group(THINGS.group)?.proposeConfiguration({ voters, learners: [] }, () => undefined);
+        leader.group(world.things[0].group)?.proposeConfiguration({ voters, learners: [] }, () => undefined);
         world.run(round * 2);
         hide(world, leader);
         world.run(1 + round * 3);
@@ -75,18 +74,18 @@ export const SCENARIOS = {
       for (let round = 0; round < 2; round++) {
         hide(world, behind);
         // Until what it has next is gone everywhere else.
-        const end = behind.group(EVENTS.group)!.status().lastOffset;
+        const end = behind.group(world.events.group)!.status().lastOffset;
         const isGone = (): boolean =>
-          others(world, behind).every((machine) => (machine.group(EVENTS.group)?.logStartOffset ?? 0) > end + 1);
+          others(world, behind).every((machine) => (machine.group(world.events.group)?.logStartOffset ?? 0) > end + 1);
         for (let i = 0; i < 60 && !isGone(); i++) {
           world.run(1000);
           trimAll(world);
         }
         heal(world);
         // The second one comes as soon as the first has been installed.
-        world.runUntil(() => world.snapshots.installs > round, 5000);
+        world.runUntil(() => world.keptSuffix.installs > round, 5000);
       }
-      must(world.snapshots.installs >= 2, 13, 'two snapshots were to be installed');
+      must(world.keptSuffix.installs >= 2, 13, 'two snapshots were to be installed');
       serves(world, 3000);
     },
   },
@@ -107,7 +106,7 @@ export const SCENARIOS = {
         trimAll(world);
       }
       must(
-        world.runUntil(() => world.snapshots.installs > 0, 10_000),
+        world.runUntil(() => world.keptSuffix.installs > 0, 10_000),
         27,
         'a follower behind the log start gets a snapshot',
       );
@@ -169,7 +168,7 @@ export const SCENARIOS = {
 
 const trimAll = (world: Parameters<Script['play']>[0]): void => {
   for (const { group } of world.machines.flatMap((machine) => machine.replicas)) {
-    if (group.id === EVENTS.group) group.trimBefore(asOffset(group.readableOffset + 1));
+    if (group.id === world.events.group) group.trimBefore(asOffset(group.readableOffset + 1));
   }
 };
 

@@ -1,5 +1,4 @@
 import type { Machine } from '../machine.js';
-import { EVENTS, THINGS } from '../machine.js';
 import { FAULT_KINDS, type Swarm } from '../swarm.js';
 import { must } from '../violation.js';
 import type { World } from '../world.js';
@@ -9,6 +8,7 @@ export const quiet = (swarm: Swarm): Swarm => ({
   ...swarm,
   nodes: 3,
   voters: 3,
+  partitions: 1,
   clients: 4,
   thinkMs: 60,
   network: { ...swarm.network, lossRate: 0, duplicationRate: 0, strayRate: 0, delayMsMax: 2 },
@@ -35,7 +35,7 @@ export const heal = (world: World): void => {
 /** Lets time pass until both groups have a leader among these machines. */
 export const elected = (world: World, among: readonly Machine[] = world.machines, ms = 15_000): Machine => {
   const leads = (): Machine | undefined => {
-    const [things, events] = [world.leader(THINGS.group), world.leader(EVENTS.group)];
+    const [things, events] = [world.leader(world.things[0].group), world.leader(world.events.group)];
     return things !== null && events !== null && among.includes(things) && among.includes(events) ? things : undefined;
   };
   must(

@@ -178,6 +178,8 @@ type NameChange = { readonly folder: string; readonly apply: (names: Map<string,
 export class SimulatedDisk implements FileSystem {
   readonly faults: DiskFaults;
   readonly mutants: DiskMutants = { lazySync: false, noDirectorySync: false, hideSyncErrors: false };
+  /** Handles that this life has open. */
+  openFiles = 0;
   /** Operations that changed something so far. */
   operations = 0;
   /** The machine goes down in the middle of the operation with this number. */
@@ -229,6 +231,7 @@ export class SimulatedDisk implements FileSystem {
 
   private halt(): void {
     this.life++;
+    this.openFiles = 0;
     this.down = true;
     this.locks.clear();
     this.crashAtOperation = null;
@@ -420,6 +423,7 @@ export class SimulatedDisk implements FileSystem {
 
   private handle(path: string, inode: Inode, options: OpenOptions): DiskFile {
     const { life } = this;
+    this.openFiles++;
     let open = true;
     let writing = false;
     const durable = options.synced === true && !this.mutants.lazySync;
@@ -511,6 +515,7 @@ export class SimulatedDisk implements FileSystem {
         if (this.life !== life) return;
         check(false);
         open = false;
+        this.openFiles--;
       },
     };
   }

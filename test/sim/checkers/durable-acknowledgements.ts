@@ -2,8 +2,8 @@ import type { GroupId, NodeId } from '#kernel';
 import type { Checker } from '../observer.js';
 import { must } from '../violation.js';
 
-/** 9: what is acknowledged is durable when the answer leaves · 10: it is there after a crash, unless a leader has had it cut off. */
-export class AcknowledgementsChecker implements Checker {
+/** 9: what is acknowledged is durable when the answer leaves. */
+export class DurableAcknowledgementsChecker implements Checker {
   constructor(private readonly termOf: (group: GroupId, node: NodeId) => number) {}
 
   sent: Checker['sent'] = (record, message) => {
@@ -19,21 +19,5 @@ export class AcknowledgementsChecker implements Checker {
         `node ${message.from} acknowledges offset ${message.offset} of group ${record.id}, durable is ${shadow.durable}`,
     );
     if (message.offset > shadow.acked) shadow.acked = message.offset;
-  };
-
-  recovered: Checker['recovered'] = (record, before, now) => {
-    if (before.acked <= now.baseOffset) return;
-    must(
-      now.lastOffset >= before.acked,
-      10,
-      () =>
-        `node ${now.node} has acknowledged offset ${before.acked} of group ${record.id} and comes back with ${now.lastOffset}`,
-    );
-    const chain = before.chainAt(before.acked);
-    must(
-      chain === null || chain === now.chainAt(before.acked),
-      10,
-      () => `node ${now.node} comes back to group ${record.id} with another log than it acknowledged`,
-    );
   };
 }

@@ -5,17 +5,16 @@ import type { ShadowEntry, ShadowLog } from '../shadow-log.js';
 import { must } from '../violation.js';
 
 /** 15: one configuration change at a time, and the first of a leader only after it has committed in its term. */
-export class ConfigurationsChecker implements Checker {
+export class OneChangeChecker implements Checker {
   changes = 0;
   private readonly seen = new Set<number>();
   /** The second half of a change begins in the event that commits the first: it is looked at when the commit is known. */
   private waiting: { readonly shadow: ShadowLog; readonly check: () => void }[] = [];
 
   appended: Checker['appended'] = (record, shadow, entry) => {
-    if (entry.bytes !== null && batchIsControl(entry.bytes)) {
-      const log = shadow.entries.slice();
-      this.waiting.push({ shadow, check: () => this.check(record, log, entry) });
-    }
+    if (entry.bytes === null || !batchIsControl(entry.bytes) || decodeConfiguration(entry.bytes) === null) return;
+    const log = shadow.entries.slice();
+    this.waiting.push({ shadow, check: () => this.check(record, log, entry) });
   };
 
   touched({ shadow }: Replica): void {
@@ -26,9 +25,8 @@ export class ConfigurationsChecker implements Checker {
   }
 
   private check(record: GroupRecord, log: readonly ShadowEntry[], entry: ShadowEntry): void {
-    if (entry.bytes === null) return;
-    const configuration = decodeConfiguration(entry.bytes);
-    if (configuration === null || this.seen.has(entry.chain)) return;
+    const configuration = decodeConfiguration(entry.bytes!)!;
+    if (this.seen.has(entry.chain)) return;
     this.seen.add(entry.chain);
     this.changes++;
     // The log that the entry was first written to is the one its leader had.

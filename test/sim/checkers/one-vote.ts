@@ -2,8 +2,8 @@ import type { NodeId } from '#kernel';
 import type { Checker, GroupRecord } from '../observer.js';
 import { must } from '../violation.js';
 
-/** 8: one vote in a term, and term and vote are durable before anything that depends on them leaves · 7: both survive restarts. */
-export class VotesChecker implements Checker {
+/** 8: one vote in a term, and term and vote are durable, together, before anything that depends on them leaves. */
+export class OneVoteChecker implements Checker {
   private readonly votes = new Map<string, NodeId>();
 
   sent: Checker['sent'] = (record, message) => {
@@ -44,13 +44,4 @@ export class VotesChecker implements Checker {
     );
     this.votes.set(key, candidate);
   }
-
-  recovered: Checker['recovered'] = (record, before, now) => {
-    must(
-      now.term > before.term || (now.term === before.term && (before.vote === 0 || now.vote === before.vote)),
-      7,
-      () =>
-        `node ${now.node} comes back to group ${record.id} with term ${now.term} and vote ${now.vote}, durable were ${before.term} and ${before.vote}`,
-    );
-  };
 }

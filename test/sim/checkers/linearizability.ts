@@ -4,7 +4,7 @@ import { must } from '../violation.js';
 const STEPS_MAX = 2_000_000;
 
 /** 19: what the clients saw, through whatever gateway, is linearizable key by key. A search that is given up is not a pass. */
-export class HistoriesChecker {
+export class LinearizabilityChecker {
   readonly operations: Operation[] = [];
 
   add(operation: Operation): void {
