@@ -1,4 +1,16 @@
-import { META_GROUP, TidelineError, asLogTime, asNodeId, asOffset, assert, type Clock, type GroupId, type NodeId, type Offset, type SeededRng } from '#kernel';
+import {
+  META_GROUP,
+  TidelineError,
+  asLogTime,
+  asNodeId,
+  asOffset,
+  assert,
+  type Clock,
+  type GroupId,
+  type NodeId,
+  type Offset,
+  type SeededRng,
+} from '#kernel';
 import { FixedLogNodeDirectory, RoutingCommandLog, type LogNode, type NodeDescription } from '#command-log';
 import { MetaController, ReplicaNode, type Group } from '#replica';
 import { openDataDirectory, openPartitionLog, type DataDirectory, type PersistRequest } from '#storage';
@@ -170,7 +182,8 @@ export class Machine {
       onDamage: (group, state) => {
         world.trace.note(`node ${this.id}: group ${group}: damage ${state}`);
         // What is under repair backs no commit.
-        if (state === 'found' && this.group(group) === undefined) world.record(group).shadow(this.id).durable = asOffset(0);
+        if (state === 'found' && this.group(group) === undefined)
+          world.record(group).shadow(this.id).durable = asOffset(0);
       },
       electionTimeoutMs: swarm.electionTimeoutMs,
       limits: {

@@ -5,12 +5,18 @@
  *     npm run sim -- --seed 42                                 one, exactly as it was
  *     npm run sim -- --seeds 200 --mutant ack-before-sync      with a defect: it must be found
  *     npm run sim -- --scenario part-kill [--seeds 10]         a scenario
+ *     npm run sim -- --seeds 300 --nodes 3                     clusters of that size only
  */
 import { execFileSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
+import { differenceOfTraces } from './checkers/same-trace.js';
 import { MUTANTS, isMutantName } from './mutants.js';
 import { runSeed, type RunResult } from './run.js';
 import { SCENARIOS, isScenarioName } from './scenarios/index.js';
+import { NODES_MAX } from './swarm.js';
+
+/** Every so many seeds one is run again: it must do the same (28). */
+const TWICE_EVERY = 50;
 
 const { values: options } = parseArgs({
   options: {
@@ -20,6 +26,7 @@ const { values: options } = parseArgs({
     minutes: { type: 'string' },
     mutant: { type: 'string' },
     scenario: { type: 'string' },
+    nodes: { type: 'string' },
     quiet: { type: 'boolean', default: false },
     /** Go on after a failure; the exit code still says that there was one. */
     'keep-going': { type: 'boolean', default: false },
@@ -31,13 +38,15 @@ const refuse = (message: string): never => {
   process.exit(2);
 };
 
-const whole = (name: 'seed' | 'seeds' | 'from' | 'minutes'): number | null => {
+const whole = (name: 'seed' | 'seeds' | 'from' | 'minutes' | 'nodes'): number | null => {
   const text = options[name];
   if (text === undefined) return null;
   return /^\d{1,10}$/.test(text) ? Number(text) : refuse(`--${name} is a whole number`);
 };
 
 const { mutant, scenario } = options;
+const nodes = whole('nodes');
+if (nodes !== null && (nodes < 1 || nodes > NODES_MAX)) refuse(`--nodes is 1 to ${NODES_MAX}`);
 if (mutant !== undefined && !isMutantName(mutant)) refuse(`mutants: ${Object.keys(MUTANTS).join(', ')}`);
 if (scenario !== undefined && !isScenarioName(scenario)) refuse(`scenarios: ${Object.keys(SCENARIOS).join(', ')}`);
 
@@ -58,7 +67,7 @@ const commit = (): string => {
 };
 
 const replay = (seed: number): string =>
-  `npm run sim -- --seed ${seed}${mutant === undefined ? '' : ` --mutant ${mutant}`}${scenario === undefined ? '' : ` --scenario ${/^[\w-]+$/.test(scenario) ? scenario : JSON.stringify(scenario)}`}`;
+  `npm run sim -- --seed ${seed}${nodes === null ? '' : ` --nodes ${nodes}`}${mutant === undefined ? '' : ` --mutant ${mutant}`}${scenario === undefined ? '' : ` --scenario ${/^[\w-]+$/.test(scenario) ? scenario : JSON.stringify(scenario)}`}`;
 
 const print = (line: string): void => {
   process.stdout.write(`${line}\n`);
@@ -77,11 +86,14 @@ const report = (result: RunResult): void => {
 
 const main = (): void => {
   const only = whole('seed');
+  // Errors are answers here, thousands of them; where they come from is of interest in a replay only.
+  if (only === null) Error.stackTraceLimit = 0;
   const from = only ?? whole('from') ?? 1;
   const minutes = whole('minutes');
   const count = only === null ? (whole('seeds') ?? (minutes === null ? 1 : Number.MAX_SAFE_INTEGER)) : 1;
   const startedMs = performance.now();
   let runs = 0;
+  let twice = 0;
   let failures = 0;
   let events = 0;
   let simulatedMs = 0;
@@ -93,10 +105,18 @@ const main = (): void => {
   let last: RunResult | null = null;
   for (let seed = from; seed < from + count; seed++) {
     if (minutes !== null && performance.now() - startedMs > minutes * 60_000) break;
-    const result = runSeed(seed, {
-      ...(mutant === undefined ? {} : { mutant: mutant as keyof typeof MUTANTS }),
-      ...(scenario === undefined ? {} : { script: SCENARIOS[scenario as keyof typeof SCENARIOS] }),
-    });
+    const run = (): RunResult =>
+      runSeed(seed, {
+        ...(nodes === null ? {} : { nodes }),
+        ...(mutant === undefined ? {} : { mutant: mutant as keyof typeof MUTANTS }),
+        ...(scenario === undefined ? {} : { script: SCENARIOS[scenario as keyof typeof SCENARIOS] }),
+      });
+    let result = run();
+    if (result.failure === null && seed % TWICE_EVERY === 0) {
+      const message = differenceOfTraces(result, run());
+      if (message !== null) result = { ...result, failure: { invariant: 28, message, last: [] } };
+      twice++;
+    }
     last = result;
     runs++;
     events += result.events;
@@ -124,13 +144,19 @@ const main = (): void => {
       .join(' · ');
   print('');
   print(
-    `${runs} seeds from ${from}: ${failures} failed · ${(simulatedMs / 1000).toFixed(0)} simulated s in ${seconds.toFixed(1)} s (${(simulatedMs / 1000 / seconds).toFixed(0)} × real time) · ${events} events (${(events / seconds / 1000).toFixed(0)} k/s) · ${operations} operations · ${commits} commits`,
+    `${runs} seeds from ${from}: ${failures} failed · ${(simulatedMs / 1000).toFixed(0)} simulated s in ${seconds.toFixed(1)} s (${(simulatedMs / 1000 / seconds).toFixed(0)} × real time, ${(simulatedMs / 1000 / cpuSeconds()).toFixed(0)} × processor time) · ${twice} run twice · ${events} events (${(events / seconds / 1000).toFixed(0)} k/s) · ${operations} operations · ${commits} commits`,
   );
   print(`faults: ${list(faults)}`);
   print(`seen: ${list(coverage)}`);
   if (only !== null && last !== null) print(`trace hash ${last.hash}`);
   else print(`trace hash ${hashes.reduce(combine, '0')}`);
   process.exitCode = failures > 0 ? 1 : 0;
+};
+
+/** Seconds of processor time so far: on a machine with other things to do they tell more than a clock. */
+const cpuSeconds = (): number => {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
 };
 
 /** One hash of many, in their order. */

@@ -26,7 +26,14 @@ export class ModelOfTypes {
       if (!name.startsWith(TYPED_PREFIX)) continue;
       const command = decodeOp(op);
       this.commands++;
-      this.results.set(offset, this.apply(name, command.name, command.args.map((arg) => arg.toString('latin1'))));
+      this.results.set(
+        offset,
+        this.apply(
+          name,
+          command.name,
+          command.args.map((arg) => arg.toString('latin1')),
+        ),
+      );
     }
   }
 
@@ -78,7 +85,14 @@ export class ModelOfTypes {
     const texts = new Map<string, string>();
     for (const [key, value] of this.values) {
       if (typeof value === 'number') texts.set(key, String(value));
-      else if (value instanceof Map) texts.set(key, [...value].sort(([a], [b]) => (a < b ? -1 : 1)).flat().join(' '));
+      else if (value instanceof Map)
+        texts.set(
+          key,
+          [...value]
+            .sort(([a], [b]) => (a < b ? -1 : 1))
+            .flat()
+            .join(' '),
+        );
       else texts.set(key, (value instanceof Set ? [...value].sort() : value).join(' '));
     }
     return texts;

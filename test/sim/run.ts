@@ -33,11 +33,11 @@ export interface Script {
 /** One seed, from the first start of the nodes to the last comparison. Synchronous; must not be called within a promise reaction. */
 export const runSeed = (
   seed: number,
-  options: { readonly mutant?: MutantName; readonly script?: Script } = {},
+  options: { readonly mutant?: MutantName; readonly script?: Script; readonly nodes?: number } = {},
 ): RunResult => {
   forgetViolations();
   const root = new SeededRng(seed);
-  const drawn = drawSwarm(root.fork(), options.mutant ?? null);
+  const drawn = drawSwarm(root.fork(), options.mutant ?? null, options.nodes ?? null);
   const swarm = options.script?.swarm(drawn) ?? drawn;
   const mutant: Mutant = options.mutant === undefined ? {} : MUTANTS[options.mutant];
   let world: World | null = null;
@@ -84,7 +84,8 @@ export const runSeed = (
       digests: world?.equalDigests.compared ?? 0,
       restores: world?.viewIsFold.restored ?? 0,
       expiries: world?.expiry.absences ?? 0,
-      commands: world === null ? 0 : [...world.references.values()].reduce((total, { types }) => total + types.commands, 0),
+      commands:
+        world === null ? 0 : [...world.references.values()].reduce((total, { types }) => total + types.commands, 0),
       tailed: tailers.reduce((total, tailer) => total + tailer.checker.batches, 0),
       registerOperations: world?.linearizability.operations.length ?? 0,
       evictedSessions: clients.reduce((total, client) => total + client.evicted, 0),

@@ -55,8 +55,12 @@ export type FaultKind = (typeof FAULT_KINDS)[number];
 const between = (rng: Rng, min: number, max: number): number => min + (rng.nextU32() / 2 ** 32) * (max - min);
 const oneOf = <T>(rng: Rng, values: readonly T[]): T => values[randomBelow(rng, values.length)];
 
-export const drawSwarm = (rng: Rng, mutant: MutantName | null): Swarm => {
-  const nodes = oneOf(rng, [1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
+export const NODES_MAX = 7;
+
+/** `size`: of the cluster; null: that is drawn, too. */
+export const drawSwarm = (rng: Rng, mutant: MutantName | null, size: number | null = null): Swarm => {
+  const drawn = oneOf(rng, [1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 6, NODES_MAX]);
+  const nodes = size ?? drawn;
   const sometimes = (chance: number, min: number, max: number): number =>
     randomChance(rng, chance) ? between(rng, min, max) : (rng.nextU32(), 0);
   const everyMs = {

@@ -26,7 +26,10 @@ export class Tailer {
     private readonly rng: Rng,
   ) {
     this.owner = 200 + target.group;
-    this.checker = new ExactTailChecker(world.record(target.group), `the reader of ${target.topic} ${target.partition}`);
+    this.checker = new ExactTailChecker(
+      world.record(target.group),
+      `the reader of ${target.topic} ${target.partition}`,
+    );
     this.resume();
   }
 

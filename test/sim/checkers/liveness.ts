@@ -47,9 +47,7 @@ export class LivenessChecker {
     const { voters, outgoing, learners } = leader.configuration;
     if (leader.readableOffset !== end || outgoing.length > 0) return false;
     const members = [...voters, ...learners];
-    return this.usable.every(
-      (machine) => !members.includes(machine.id) || machine.group(id)?.readableOffset === end,
-    );
+    return this.usable.every((machine) => !members.includes(machine.id) || machine.group(id)?.readableOffset === end);
   }
 
   private viewsHaveConverged(): boolean {

@@ -12,7 +12,8 @@ export class TrueOutcomesChecker {
       if (write.fate === 'rejected') {
         must(places.length === 0, 22, () => `the rejected ${shown} stands at ${places.join(', ')}`);
       }
-      if (write.fate === 'acknowledged') must(places.length > 0, 22, () => `the acknowledged ${shown} is not in the log`);
+      if (write.fate === 'acknowledged')
+        must(places.length > 0, 22, () => `the acknowledged ${shown} is not in the log`);
     }
   }
 }

@@ -70,9 +70,12 @@ export class ViewIsFoldChecker implements Checker {
     const typed = types.texts();
     must(
       entries.length - plain.length === typed.size &&
-        entries.every((entry) => !isTyped(entry) || ModelOfTypes.textOf(entry) === typed.get(entry.key.toString('latin1'))),
+        entries.every(
+          (entry) => !isTyped(entry) || ModelOfTypes.textOf(entry) === typed.get(entry.key.toString('latin1')),
+        ),
       18,
-      () => `the view of partition ${partition} on node ${node} holds other counters, hashes, sets or lists than the model`,
+      () =>
+        `the view of partition ${partition} on node ${node} holds other counters, hashes, sets or lists than the model`,
     );
   }
 }
