@@ -1,10 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
-import { SeededRng, asGroupId, asNodeId, systemClock, systemScheduler, type NodeId } from '#kernel';
+import { SeededRng, TidelineError, asGroupId, asNodeId, systemClock, systemScheduler, type NodeId } from '#kernel';
 import { tcpTransport, type Transport } from '#net';
 import { openPartitionLog } from '#storage';
 import { MemoryFileSystem } from '../../storage/src/testing/index.js';
 import { ReplicaNode } from './replica-node.js';
-import { TcpPeerNetwork, type PeerAddress } from './tcp-peer-network.js';
+import { TcpPeerNetwork, type PeerAddress, type TcpPeerNetworkOptions } from './tcp-peer-network.js';
 import { textBatch } from './testing/replica-cluster.js';
 
 const ids = [1, 2, 3].map(asNodeId);
@@ -108,5 +108,47 @@ describe('three nodes over TCP', () => {
     } finally {
       await stop([a, b]);
     }
+  });
+});
+
+describe('a node that is not who it says it is', () => {
+  test('is told so, and neither heard nor spoken to', async () => {
+    const time = { scheduler: systemScheduler, rng: new SeededRng(7) };
+    const heard: string[] = [];
+    const refusals: string[] = [];
+    const listen = async (
+      id: number,
+      options: Partial<TcpPeerNetworkOptions>,
+    ): Promise<{ readonly network: TcpPeerNetwork; readonly address: PeerAddress }> => {
+      const network = new TcpPeerNetwork({
+        ...time,
+        transport: tcpTransport,
+        hello: { nodeId: id, clusterId: 'spec', software: 'spec', addresses: {}, directory: `disk of ${id}` },
+        peers: [],
+        ...options,
+      });
+      const receiver = {
+        receive: (_from: NodeId, payload: Buffer) => heard.push(payload.toString()),
+        peerLost: () => {},
+      };
+      const { address } = await network.start({ host: '127.0.0.1', port: 0 }, receiver);
+      return { network, address: { id: asNodeId(id), address } };
+    };
+    const known = await listen(1, {
+      refusal: ({ directory }) =>
+        directory === 'disk of 2' ? new TidelineError('directory-foreign', 'not the disk of before') : null,
+    });
+    const stranger = await listen(2, { onRefused: (peer, error) => refusals.push(`${peer}: ${error.message}`) });
+    known.network.setPeers([stranger.address]);
+    stranger.network.setPeers([known.address]);
+    await until(() => {
+      stranger.network.post(asNodeId(1), Buffer.from('from the stranger'));
+      known.network.post(asNodeId(2), Buffer.from('to the stranger'));
+      return refusals.length > 0;
+    });
+    expect(refusals[0]).toBe('1: not the disk of before');
+    expect(heard).toEqual([]);
+    await known.network.close();
+    await stranger.network.close();
   });
 });

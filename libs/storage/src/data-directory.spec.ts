@@ -3,9 +3,10 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { pathToFileURL } from 'node:url';
+import { crc32 } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { SeededRng, asGroupId, asNodeId } from '#kernel';
-import { openDataDirectory, type DataDirectory, type OpenDataDirectory } from './data-directory.js';
+import { ByteWriter, SeededRng, asGroupId, asNodeId, writeU32 } from '#kernel';
+import { DIRECTORY_VERSION, openDataDirectory, type DataDirectory, type OpenDataDirectory } from './data-directory.js';
 import type { FileSystem } from './file-system.js';
 import { nodeFileSystem } from './node-file-system.js';
 import { MemoryFileSystem } from './testing/memory-file-system.js';
@@ -85,7 +86,7 @@ describe('a data directory', () => {
     expect(() => open()).toThrow(expect.objectContaining({ code: 'directory-locked' }));
     expect(verifyDataDirectory(fs, 'var/data')).toMatchObject({ inUse: true, ok: true });
     first.close();
-    expect(verifyDataDirectory(fs, 'var/data')).toMatchObject({ inUse: false, ok: true, nodeId: 1, version: 1 });
+    expect(verifyDataDirectory(fs, 'var/data')).toMatchObject({ inUse: false, ok: true, nodeId: 1, version: 2 });
     open().close();
   });
 
@@ -114,6 +115,60 @@ describe('a data directory', () => {
     fs.mkdirSync('var/data/group-0000000000');
     fs.unlinkSync('var/data/node.meta');
     expect(() => open()).toThrow(expect.objectContaining({ code: 'storage-damaged' }));
+  });
+
+  test('remembers for good which directories its peers have', () => {
+    const directory = open();
+    const [second, third] = [2, 3].map(asNodeId);
+    expect(directory.admitPeer(second, 'first of 2')).toBe(true);
+    expect(directory.admitPeer(third, 'first of 3')).toBe(true);
+    expect(directory.admitPeer(second, 'another of 2')).toBe(false);
+    directory.close();
+    const again = open();
+    expect(again.directoryId).toBe(directory.directoryId);
+    expect(again.admitPeer(second, 'another of 2')).toBe(false);
+    expect(again.admitPeer(second, 'first of 2')).toBe(true);
+    // A program of a time before there were such ids.
+    expect(again.admitPeer(second, '')).toBe(true);
+    again.close();
+    const other = openDataDirectory({ fs, directory: 'var/other', nodeId: second, clusterId: null });
+    expect(other.directoryId).not.toBe(again.directoryId);
+    other.close();
+  });
+
+  test('of version 1 is given an id when it is opened', () => {
+    open({ clusterId: 'alpha', clusterVoters: [asNodeId(1), asNodeId(2)] }).close();
+    const meta = 'var/data/node.meta';
+    const v1 = new ByteWriter(64).u32(0x444e4c54).u32(1).u32(1).string('alpha').varint(2).u32(1).u32(2).u32(0).finish();
+    writeU32(v1, v1.length - 4, crc32(v1.subarray(0, v1.length - 4)));
+    const file = fs.openSync(meta, {});
+    file.truncateSync(0);
+    file.writeSync(v1, 0);
+    file.closeSync();
+    const opened = open({ clusterId: 'alpha' });
+    expect(opened).toMatchObject({
+      clusterId: 'alpha',
+      clusterVoters: [1, 2],
+      directoryId: expect.stringMatching(/^\w{32}$/),
+    });
+    opened.close();
+    const again = open();
+    expect(again.directoryId).toBe(opened.directoryId);
+    again.close();
+  });
+
+  test('of a later version is left as it is', () => {
+    open().close();
+    const file = fs.openSync('var/data/node.meta', {});
+    const bytes = file.readSync(file.sizeSync(), 0);
+    writeU32(bytes, 4, DIRECTORY_VERSION + 1);
+    writeU32(bytes, bytes.length - 4, crc32(bytes.subarray(0, bytes.length - 4)));
+    file.writeSync(bytes, 0);
+    expect(() => open()).toThrow(expect.objectContaining({ code: 'unsupported-version' }));
+    expect(file.readSync(file.sizeSync(), 0).equals(bytes)).toBe(true);
+    file.closeSync();
+    // And it is not kept locked.
+    expect(verifyDataDirectory(fs, 'var/data')).toMatchObject({ inUse: false, ok: false });
   });
 
   test('is there or not there after a power failure while it is created', () => {
