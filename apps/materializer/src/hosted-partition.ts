@@ -3,6 +3,7 @@ import { TidelineError, type Offset } from '#kernel';
 import type { MapView, Position, Projection, ProjectionDefinition } from '#views';
 import type { ArchiveWriter } from './archive-writer.js';
 import type { PartitionFeed } from './partition-feed.js';
+import type { PartitionKeeper } from './partition-keeper.js';
 import type { PositionWaiters } from './position-waiters.js';
 import type { SnapshotSource } from './snapshot-store.js';
 
@@ -20,6 +21,8 @@ export interface HostedPartition {
   readonly source: SnapshotSource;
   /** Of the newest snapshot. */
   snapshotOffset: Offset;
+  /** What the feed had applied then. */
+  snapshotLogBytes: number;
   /** How to end the watches there are. */
   readonly watches: Set<(why: TidelineError) => void>;
   /** A question for the log's time is under way. */
@@ -34,6 +37,8 @@ export interface HostedView {
   readonly topic: string;
   /** Null: it is being restored from a snapshot. */
   readonly partitions: (HostedPartition | null)[];
+  /** One for each partition. */
+  readonly keepers: PartitionKeeper[];
 }
 
 export const isOpen = (hosted: HostedPartition | null): hosted is HostedPartition => hosted !== null;
@@ -43,16 +48,19 @@ export const positionOf = (view: MapView): Position => ({ offset: view.offset, l
 /** What is told to who waits for a version that another one has taken the place of: to ask again. */
 export const SUPERSEDED = new TidelineError('not-ready', 'the view has a new version');
 
+export const closePartition = ({ feed, waiters, archiver, watches }: HostedPartition, why: TidelineError): void => {
+  feed.close();
+  archiver?.close();
+  waiters.failAll(why);
+  for (const end of watches) end(why);
+};
+
 export const closeView = (
   view: HostedView,
   why: TidelineError = new TidelineError('not-ready', 'the view is being closed'),
 ): void => {
-  for (const { feed, waiters, archiver, watches } of view.partitions.filter(isOpen)) {
-    feed.close();
-    archiver?.close();
-    waiters.failAll(why);
-    for (const end of watches) end(why);
-  }
+  for (const keeper of view.keepers) keeper.close();
+  for (const hosted of view.partitions.filter(isOpen)) closePartition(hosted, why);
 };
 
 /**

@@ -36,6 +36,8 @@ export class PartitionFeed {
   private closed = false;
   private cancelRestart: (() => void) | null = null;
   private knownCommit = 0;
+  /** Of the log, since the feed began. */
+  appliedBytes = 0;
   /** Why the tail ended, while it is being started again. */
   lastError: TidelineError | null = null;
 
@@ -48,6 +50,8 @@ export class PartitionFeed {
       readonly scheduler: Scheduler;
       /** After each slice applied. */
       readonly applied: () => void;
+      /** The log no longer has what comes next. It is tried again all the same. */
+      readonly trimmed?: () => void;
       /** The view can take no more for now; `resume` when it can again. */
       readonly full?: () => boolean;
     },
@@ -79,6 +83,8 @@ export class PartitionFeed {
   private restart(error: TidelineError | null): void {
     if (this.closed) return;
     this.lastError = error;
+    if (error?.code === 'offset-out-of-range') this.options.trimmed?.();
+    if (this.closed) return;
     this.cancelRestart = this.options.scheduler.after(RESTART_DELAY_MS, () => {
       this.dropChunks();
       this.start();
@@ -110,6 +116,7 @@ export class PartitionFeed {
       if (slice.length > 0) {
         if (!view.applyWithin) view.applyBatches(slice);
         else if (!view.applyWithin(slice, overdue)) break;
+        this.appliedBytes += slice.length;
       }
       budget -= slice.length;
       this.at = until;

@@ -1,5 +1,6 @@
+import type { SnapshotEntry } from '#catalog';
 import { toTidelineError, type Clock, type Scheduler, type TidelineError } from '#kernel';
-import { isOpen, type HostedView } from './hosted-partition.js';
+import { isOpen, type HostedPartition, type HostedView } from './hosted-partition.js';
 import type { SnapshotStore } from './snapshot-store.js';
 
 export interface SnapshotRoundsOptions {
@@ -11,9 +12,14 @@ export interface SnapshotRoundsOptions {
   readonly failed: (view: string, partition: number, error: TidelineError) => void;
 }
 
-/** When a host takes snapshots: of every partition that has moved on since its last, at an interval and before a stop. */
+/**
+ * When a host takes snapshots: of every partition that has moved on since its last, at an interval and before a stop; of one partition when so
+ * much log was applied to it, when it was rebuilt, and when somebody asks. One at a time.
+ */
 export class SnapshotRounds {
-  private round: Promise<void> | null = null;
+  /** Ends when all that were asked for so far are written. */
+  private queue: Promise<void> = Promise.resolve();
+  private readonly queued = new Set<HostedPartition>();
   private untilMs = Number.POSITIVE_INFINITY;
   private cancelNext: (() => void) | null = null;
   private closed = false;
@@ -26,41 +32,62 @@ export class SnapshotRounds {
     const { scheduler, intervalMs } = this.options;
     if (this.closed) return;
     this.cancelNext = scheduler.after(intervalMs, () => {
-      void this.run().then(() => this.schedule());
+      void this.all().then(() => this.schedule());
     });
   }
 
-  /** Joins a round that is under way. Never rejects. */
-  private run(): Promise<void> {
-    this.round ??= this.write().finally(() => {
-      this.round = null;
-    });
-    return this.round;
+  private all(): Promise<void> {
+    for (const { partitions } of this.options.views()) for (const hosted of partitions) this.request(hosted);
+    return this.queue;
   }
 
-  private async write(): Promise<void> {
-    const { store, clock, views, failed } = this.options;
-    const cancelled = (): boolean => this.closed || clock.monotonicMs() >= this.untilMs;
-    for (const { partitions } of views()) {
-      for (const hosted of partitions.filter(isOpen)) {
-        const { view, source } = hosted;
-        // What waits for the archive besides the entries is in no snapshot: the log is still needed for it.
-        if (cancelled() || view.offset <= hosted.snapshotOffset || view.archiveQueueBytes > 0) continue;
-        const { offset } = view;
-        try {
-          if (await store.write(source, view, cancelled)) hosted.snapshotOffset = offset;
-        } catch (error) {
-          failed(source.view, source.partition, toTidelineError(error));
-        }
+  /** Due now, whatever the interval. */
+  request(hosted: HostedPartition | null | undefined): void {
+    if (!hosted || this.closed || this.queued.has(hosted)) return;
+    this.queued.add(hosted);
+    this.queue = this.queue.then(async () => {
+      try {
+        await this.write(hosted);
+      } catch (error) {
+        this.options.failed(hosted.source.view, hosted.partition, toTidelineError(error));
       }
-    }
+      this.queued.delete(hosted);
+    });
+  }
+
+  /** After those that are queued. Null: there was nothing new, or no time. Rejects when it cannot be written. */
+  async take(hosted: HostedPartition): Promise<SnapshotEntry | null> {
+    const before = this.queue;
+    const written = before.then(() => this.write(hosted));
+    this.queue = written.then(
+      () => undefined,
+      () => undefined,
+    );
+    return written;
+  }
+
+  private async write(hosted: HostedPartition): Promise<SnapshotEntry | null> {
+    const { store, clock, views } = this.options;
+    const { view, source, feed } = hosted;
+    const gone = (): boolean => ![...views()].some(({ partitions }) => partitions.filter(isOpen).includes(hosted));
+    const cancelled = (): boolean => this.closed || clock.monotonicMs() >= this.untilMs;
+    // What waits for the archive besides the entries is in no snapshot: the log is still needed for it.
+    if (cancelled() || gone() || view.offset <= hosted.snapshotOffset || view.archiveQueueBytes > 0) return null;
+    if (view.stoppedSlots.length > 0) return null;
+    const { offset } = view;
+    const { appliedBytes } = feed;
+    const entry = await store.write(source, view, cancelled);
+    if (entry === null) return null;
+    hosted.snapshotOffset = offset;
+    hosted.snapshotLogBytes = appliedBytes;
+    return entry;
   }
 
   /** Before a stop: what has changed, as far as that goes within the time. */
   async finish(withinMs: number): Promise<void> {
     this.untilMs = this.options.clock.monotonicMs() + withinMs;
-    if (this.round) await this.round;
-    await this.run();
+    await this.queue;
+    await this.all();
   }
 
   close(): void {

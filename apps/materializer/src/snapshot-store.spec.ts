@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { TidelineError, asOffset } from '#kernel';
+import { TidelineError, asOffset, hashKey, slotOf } from '#kernel';
+import { decodeSnapshotTable } from '#views';
 import { encodeBatch, type RecordInput } from '#wire';
 import { InMemoryArchive, InMemorySnapshotCatalog } from '../../../libs/catalog/src/testing/index.js';
 import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
@@ -77,9 +78,9 @@ const start = async () => {
   };
   /** Of partition 0, newest first. */
   const listed = () => catalog.list({ view: VIEW, partition: 0 as never });
-  const corrupt = (path: string): void => {
+  /** One bit of it; of its head, without which nothing of it can be read, unless told. */
+  const corrupt = (path: string, at = 20): void => {
     const file = fileSystem.openSync(path, {});
-    const at = Math.floor(file.sizeSync() / 2);
     file.writeSync(Buffer.from([file.readSync(1, at)[0] ^ 1]), at);
     file.closeSync();
   };
@@ -158,6 +159,30 @@ describe('a host with snapshots', () => {
     expect(await state(third)).toEqual(before);
   });
 
+  test('names a slot that is damaged, serves the others at once, and builds that one from the snapshot before and the log', async () => {
+    const world = await start();
+    const { time, host, corrupt, reports, state, listed } = world;
+    const first = await twoSnapshots(world);
+    const before = await state(first);
+    first.close();
+    const [newest] = await listed();
+    const place = decodeSnapshotTable(newest.slotTable).slots.find(({ entries }) => entries > 0)!;
+    corrupt(newest.path, place.position + place.bytes - 8);
+    const key = Array.from({ length: 30 }, (_, n) => Buffer.from(`k${n}`)).find(
+      (one) => slotOf(hashKey(one)) === place.slot,
+    );
+    const second = await host();
+    expect(reports[0]).toContain(`slot ${place.slot} is not good`);
+    expect(key).toBeDefined();
+    expect(second.health(VIEW)).toEqual([]);
+    await time.advance(1000);
+    expect(await state(second)).toEqual(before);
+    // Of the whole, since what was damaged is not to be used a second time.
+    const entries = await listed();
+    expect(entries.map(({ verified }) => verified)).toEqual([true, true]);
+    expect(entries[0].createdAt).toBeGreaterThan(newest.createdAt);
+  });
+
   test('takes snapshots before it stops, and none of what has not changed', async () => {
     const { time, host, append, catalog, tailedFrom } = await start();
     const first = await host();
@@ -220,7 +245,7 @@ describe('a host with snapshots', () => {
     known = true;
     await time.advance(1000);
     expect(tailedFrom[0]).toBe(1);
-    expect(said).toContainEqual(expect.stringMatching(/^0 the snapshot is at offset/));
+    expect(said).toContainEqual(expect.stringMatching(/^0 the snapshot at offset .* is ahead of the log/));
     expect(((await state(second)) as unknown[])[0]).toEqual((before as unknown[])[0]);
   });
 

@@ -1,9 +1,18 @@
 import { dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { ALL_SLOTS, type SnapshotCatalog, type SnapshotEntry, type SnapshotSlot } from '#catalog';
-import { NO_TERM, TidelineError, toTidelineError, type Clock, type GroupId, type PartitionId } from '#kernel';
+import {
+  NO_TERM,
+  TidelineError,
+  toTidelineError,
+  type Clock,
+  type GroupId,
+  type Offset,
+  type PartitionId,
+} from '#kernel';
 import type { DiskFile, FileSystem } from '#storage';
-import { MapViewRestorer, type MapView, type MapViewOptions } from '#views';
+import { decodeSnapshotTable, encodeSnapshotTable, type MapView, type MapViewOptions, type SnapshotInfo } from '#views';
+import { loadSnapshot, type SnapshotBytes } from './snapshot-bytes.js';
 
 /** Bytes read at once; the process does other things between two reads. */
 const READ_BYTES = 256 * 1024;
@@ -31,14 +40,20 @@ export interface SnapshotStoreOptions {
 }
 
 /**
- * Snapshots of view partitions as files, `DIRECTORY/CLUSTER/VIEW-PARTITION-GROUP/OFFSET.snap`, and their catalog. A snapshot only saves
- * time: the log has it all, so what goes wrong with one is reported and the log is read from further back.
+ * Snapshots of view partitions as files, `DIRECTORY/CLUSTER/VIEW-PARTITION-GROUP/OFFSET.snap`, and their catalog, which holds the table of
+ * slots too. A file has all slots of its partition: 256 synced files of one slot each take 3 to 300 times as long (docs/operations.md), and
+ * with the table any slot is read, verified and fetched alone. A snapshot only saves time: the log has it all, so what goes wrong with one
+ * is reported and the log is read from further back.
  */
 export class SnapshotStore {
   constructor(private readonly options: SnapshotStoreOptions) {}
 
-  /** The view as of the newest good snapshot, null if there is none. Bad ones are reported and not tried again. */
-  async restore(source: SnapshotSource, options: MapViewOptions): Promise<MapView | null> {
+  get host(): string {
+    return this.options.host;
+  }
+
+  /** Newest first. Those of a topic of the same name that is gone leave the catalog. Never rejects. */
+  async list(source: SnapshotSource): Promise<SnapshotEntry[]> {
     const { catalog, report } = this.options;
     const folder = this.folder(source);
     let entries: SnapshotEntry[];
@@ -46,40 +61,71 @@ export class SnapshotStore {
       entries = await catalog.list(this.slot(source));
     } catch (error) {
       report(`the snapshots of ${nameOf(source)} are not known: ${toTidelineError(error).message}`);
-      return null;
+      return [];
     }
     for (const entry of entries) {
-      if (dirname(entry.path) !== folder) {
-        // Of a topic of the same name that is gone, or of another cluster or data directory.
-        await catalog.remove(entry).catch(() => false);
-        continue;
-      }
+      // Of a topic of the same name that is gone, or of another cluster or data directory.
+      if (dirname(entry.path) !== folder) await catalog.remove(entry).catch(() => false);
+    }
+    return entries.filter(({ path }) => dirname(path) === folder);
+  }
+
+  /** The view as of the newest good snapshot of this host, null if there is none. */
+  async restore(source: SnapshotSource, options: MapViewOptions): Promise<MapView | null> {
+    for (const entry of await this.list(source)) {
       if (!entry.verified) continue;
+      let from: SnapshotBytes | null = null;
       try {
-        const view = await this.read(entry, options);
-        if (view.offset === entry.offset && view.digest === entry.digest) return view;
-        throw new TidelineError('storage-damaged', 'it is not what the catalog says');
+        from = this.open(entry);
+        const { view, damaged } = await loadSnapshot(from, { options });
+        if (damaged.length === 0) return view;
+        await this.reject(entry, `slot ${damaged[0].slot} is not good: ${damaged[0].reason}`);
       } catch (error) {
-        report(`snapshot ${entry.path} is skipped: ${toTidelineError(error).message}`);
-        await catalog.mark(entry, false).catch(() => false);
+        await this.reject(entry, `it is skipped: ${toTidelineError(error).message}`);
+      } finally {
+        from?.close();
       }
     }
     return null;
   }
 
-  private async read(entry: SnapshotEntry, options: MapViewOptions): Promise<MapView> {
-    const restorer = new MapViewRestorer(options);
+  /** @throws Node's error when the file is not there */
+  open(entry: SnapshotEntry): SnapshotBytes {
     const file = this.options.fileSystem.openSync(entry.path, { readOnly: true });
+    return {
+      name: `snapshot ${entry.path}`,
+      bytes: file.sizeSync(),
+      read: (position, length) => readExactly(file, position, length),
+      close: () => file.closeSync(),
+    };
+  }
+
+  /** Part of a file, for another host. @throws (rejects) TidelineError `not-found` */
+  async piece(
+    source: SnapshotSource,
+    request: { readonly offset: Offset; readonly position: number; readonly length: number },
+  ): Promise<{ fileBytes: number; bytes: Buffer }> {
+    const path = join(this.folder(source), fileName(request.offset));
+    const { fileSystem } = this.options;
+    if (!fileSystem.existsSync(path)) {
+      throw new TidelineError('not-found', `no snapshot of ${nameOf(source)} at offset ${request.offset} here`);
+    }
+    const file = fileSystem.openSync(path, { readOnly: true });
     try {
-      await forEachPiece(file, (piece) => restorer.push(piece));
+      return { fileBytes: file.sizeSync(), bytes: await readPiece(file, request.position, request.length) };
     } finally {
       file.closeSync();
     }
-    return restorer.finish();
   }
 
-  /** Writes the view as it is now, and takes away what is superseded. `cancelled` is asked between blocks. False: it was cancelled. */
-  async write(source: SnapshotSource, view: MapView, cancelled: () => boolean): Promise<boolean> {
+  /** Reading it showed that it is not good. */
+  async reject(entry: SnapshotEntry, reason: string): Promise<void> {
+    this.options.report(`${entry.path}: ${reason}`);
+    await this.options.catalog.mark(entry, false).catch(() => false);
+  }
+
+  /** Writes the view as it is now, and takes away what is superseded. `cancelled` is asked between blocks. Null: it was cancelled. */
+  async write(source: SnapshotSource, view: MapView, cancelled: () => boolean): Promise<SnapshotEntry | null> {
     const { fileSystem, catalog, clock } = this.options;
     const folder = this.folder(source);
     this.makeFolder(folder);
@@ -95,14 +141,14 @@ export class SnapshotStore {
     let done = false;
     try {
       for (const block of frozen) {
-        if (cancelled()) return false;
+        if (cancelled()) return null;
         await settled((callback) => file.write([block], bytes, callback));
         bytes += block.length;
         checksum = crc32(block, checksum);
       }
       await settled((callback) => file.sync(callback));
       let readBack = 0;
-      await forEachPiece(file, (piece) => (readBack = crc32(piece, readBack)));
+      for (let at = 0; at < bytes; at += READ_BYTES) readBack = crc32(await readPiece(file, at, READ_BYTES), readBack);
       if (readBack !== checksum) throw new TidelineError('storage-damaged', `${temporary} reads back otherwise`);
       done = true;
     } finally {
@@ -112,7 +158,7 @@ export class SnapshotStore {
     }
     fileSystem.renameSync(temporary, path);
     fileSystem.syncDirectorySync(folder);
-    await catalog.add({
+    const entry: SnapshotEntry = {
       ...this.slot(source),
       offset,
       // Only committed batches are applied, so the offset alone says where it was.
@@ -123,9 +169,11 @@ export class SnapshotStore {
       path,
       createdAt: clock.wallMs(),
       verified: true,
-    });
+      slotTable: encodeSnapshotTable(frozen.table),
+    };
+    await catalog.add(entry);
     await this.discardOld(source, folder);
-    return true;
+    return entry;
   }
 
   /** Files go after their entries, so that no entry is without a file. Older ones without an entry go too. */
@@ -162,6 +210,13 @@ export class SnapshotStore {
   }
 }
 
+export const infoOf = (entry: SnapshotEntry): SnapshotInfo => {
+  const { host, view, partition, offset, logTime, digest, bytes, createdAt, verified } = entry;
+  const { slots } = decodeSnapshotTable(entry.slotTable);
+  const entries = slots.reduce((sum, slot) => sum + slot.entries, 0);
+  return { host, view, partition, offset, logTime, digest, bytes, entries, slots: slots.length, createdAt, verified };
+};
+
 const nameOf = ({ view, partition }: SnapshotSource): string => `view ${view}, partition ${partition}`;
 
 const fileName = (offset: number): string => `${String(offset).padStart(20, '0')}.snap`;
@@ -171,13 +226,14 @@ const settled = (start: (callback: (error: Error | null) => void) => void): Prom
     start((error) => (error === null ? resolve() : reject(error)));
   });
 
-const forEachPiece = async (file: DiskFile, visit: (piece: Buffer) => void): Promise<void> => {
-  for (let at = 0; ;) {
-    const piece = await new Promise<Buffer>((resolve, reject) => {
-      file.read(READ_BYTES, at, (error, bytes) => (error === null ? resolve(bytes) : reject(error)));
-    });
-    if (piece.length === 0) return;
-    visit(piece);
-    at += piece.length;
-  }
+const readPiece = (file: DiskFile, position: number, length: number): Promise<Buffer> =>
+  new Promise((resolve, reject) => {
+    file.read(length, position, (error, bytes) => (error === null ? resolve(bytes) : reject(error)));
+  });
+
+const readExactly = async (file: DiskFile, position: number, length: number): Promise<Buffer> => {
+  const bytes = await readPiece(file, position, length);
+  if (bytes.length !== length)
+    throw new TidelineError('storage-damaged', `the snapshot ends before byte ${position + length}`);
+  return bytes;
 };

@@ -1,5 +1,5 @@
 import type { Archive } from '#catalog';
-import { SLOTS, TidelineError, asLogTime, assert, type Clock, type Offset, type Scheduler } from '#kernel';
+import { SLOTS, TidelineError, asLogTime, asOffset, assert, type Clock, type Offset, type Scheduler } from '#kernel';
 import type { ClusterDescription, CommandLog, TopicDescription } from '#command-log';
 import {
   BUILT_IN_TYPES,
@@ -17,6 +17,7 @@ import {
   type ArchivePage,
   type ArchiveRequest,
   type Entry,
+  type PartitionHealth,
   type Position,
   type ReadPoint,
   type ScanPage,
@@ -29,6 +30,7 @@ import { ArchiveWriter } from './archive-writer.js';
 import {
   SUPERSEDED,
   askForTime,
+  closePartition,
   closeView,
   isOpen,
   positionOf,
@@ -36,6 +38,8 @@ import {
   type HostedView,
 } from './hosted-partition.js';
 import { PartitionFeed } from './partition-feed.js';
+import { PartitionKeeper } from './partition-keeper.js';
+import type { PeerHosts } from './peer-hosts.js';
 import { watchPartition } from './partition-watch.js';
 import { PositionWaiters } from './position-waiters.js';
 import { ProjectionVersions } from './projection-versions.js';
@@ -46,7 +50,6 @@ import type { SnapshotSource, SnapshotStore } from './snapshot-store.js';
 const EXPIRE_SLICE = 1000;
 const RECLAIM_SLICE_BYTES = 1024 * 1024;
 const HOUSEKEEPING_MS = 100;
-const LOG_END_RETRY_MS = 200;
 
 /** What reads are made of: an open partition, or the states that a version without code has left. */
 interface Readable {
@@ -85,7 +88,14 @@ export class ViewHost implements ViewQuery {
       /** Receives what expires in views that have an archive; must be there when one has. */
       readonly archive?: Archive;
       /** Without them every start reads the log from its beginning. */
-      readonly snapshots?: { readonly store: SnapshotStore; readonly intervalMs: number };
+      readonly snapshots?: {
+        readonly store: SnapshotStore;
+        readonly intervalMs: number;
+        /** Bytes of log applied to a partition after which it is due, whatever the interval. */
+        readonly logBytes?: number;
+        /** Other hosts of the same views. */
+        readonly peers?: PeerHosts;
+      };
       /** Classes marked with `@View`; the constructor throws `bad-option` for one that is not sound. */
       readonly projections?: readonly ViewType[];
     },
@@ -110,7 +120,8 @@ export class ViewHost implements ViewQuery {
     this.rounds = !snapshots
       ? null
       : new SnapshotRounds({
-          ...snapshots,
+          store: snapshots.store,
+          intervalMs: snapshots.intervalMs,
           clock,
           scheduler,
           views: () => this.views.values(),
@@ -119,6 +130,7 @@ export class ViewHost implements ViewQuery {
   }
 
   private follow(cluster: ClusterDescription): void {
+    this.options.snapshots?.peers?.follow(cluster.nodes.flatMap(({ addresses }) => addresses['view'] ?? []));
     if (cluster.topics.length === 0) return;
     const wanted = new Map(
       cluster.topics.filter((topic) => topic.view.kind === 'map').map((topic) => [topic.name, topic]),
@@ -145,8 +157,11 @@ export class ViewHost implements ViewQuery {
       definition: null,
       topic: topic.name,
       partitions: topic.partitions.map(() => null),
+      keepers: [],
     };
-    this.openPartitions(hosted, topic, clusterId, options);
+    // Which entries are evicted depends on those of all slots.
+    const slotwise = topic.view.maxEntries === null && topic.view.maxBytes === null;
+    this.openPartitions(hosted, topic, clusterId, { options, slotwise });
   }
 
   private openProjection(definition: ProjectionDefinition, topic: TopicDescription, clusterId: string): HostedView {
@@ -156,48 +171,59 @@ export class ViewHost implements ViewQuery {
       definition,
       topic: topic.name,
       partitions: topic.partitions.map(() => null),
+      keepers: [],
     };
-    this.openPartitions(hosted, topic, clusterId, projectionMapOptions(definition));
+    // A projection does not know how to build a slot alone.
+    this.openPartitions(hosted, topic, clusterId, { options: projectionMapOptions(definition), slotwise: false });
     return hosted;
   }
 
-  /** From the newest good snapshot of each partition, or the start of the log. */
   private openPartitions(
     hosted: HostedView,
     topic: TopicDescription,
     clusterId: string,
-    options: MapViewOptions,
+    { options, slotwise }: { readonly options: MapViewOptions; readonly slotwise: boolean },
   ): void {
     const { snapshots } = this.options;
-    const { name, definition } = hosted;
+    const { name, definition, partitions } = hosted;
     this.views.set(name, hosted);
     const gone = (): boolean => this.closed || this.views.get(name) !== hosted;
     for (const [index, { partition, group }] of topic.partitions.entries()) {
       const source = { clusterId, view: name, partition, group };
-      if (!snapshots) {
-        const view = new MapView(options);
+      const serve = async (view: MapView): Promise<void> => {
         const projection = definition === null ? null : new Projection(definition, view, partition);
-        hosted.partitions[index] = this.host(hosted, source, view, projection);
-        continue;
-      }
-      // One after the other: a snapshot takes memory while it is read.
-      this.restoring = this.restoring.then(async () => {
-        if (gone()) return;
-        const restored = await snapshots.store.restore(source, options);
-        const start = async (view: MapView): Promise<void> => {
-          const projection = definition === null ? null : new Projection(definition, view, partition);
-          for (const _ of projection?.buildIndexes() ?? []) await this.turn();
-          if (!gone()) hosted.partitions[index] = this.host(hosted, source, view, projection);
-        };
-        // A projection cannot do without some of its slots, and does not know how to build one alone.
-        if (restored === null || (definition !== null && restored.stoppedSlots.length > 0)) {
-          return start(new MapView(options));
-        }
-        // Not waited for: a partition without a leader must not hold up the others.
-        void this.isWithinLog(hosted, source, restored).then((within) =>
-          start(within ? restored : new MapView(options)),
-        );
+        for (const _ of projection?.buildIndexes() ?? []) await this.turn();
+        if (!gone()) partitions[index] = this.host(hosted, source, { view, projection, keeper });
+      };
+      const keeper: PartitionKeeper = new PartitionKeeper({
+        ...this.options,
+        store: snapshots?.store ?? null,
+        peers: snapshots?.peers ?? null,
+        source,
+        topic: topic.name,
+        mapOptions: options,
+        slotwise,
+        serve: (view) => void serve(view),
+        withdraw: (why) => {
+          const withdrawn = partitions[index];
+          partitions[index] = null;
+          if (withdrawn) closePartition(withdrawn, why);
+        },
+        interrupted: (why) => {
+          for (const end of partitions[index]?.watches ?? []) end(why);
+        },
+        rebuilt: () => {
+          const rebuilt = partitions[index];
+          // Also when nothing was appended since the last one: that has what was wrong.
+          if (rebuilt) rebuilt.snapshotOffset = asOffset(0);
+          this.rounds?.request(rebuilt);
+        },
+        report: (error) => this.snapshotFailed(name, partition, error),
       });
+      hosted.keepers.push(keeper);
+      // One after the other: a snapshot takes memory while it is read.
+      if (snapshots) this.restoring = this.restoring.then(() => (gone() ? undefined : keeper.open()));
+      else keeper.openEmpty();
     }
   }
 
@@ -219,39 +245,14 @@ export class ViewHost implements ViewQuery {
     return maps;
   }
 
-  /**
-   * Whether the log reaches as far as the snapshot. It may not, when the log was lost with the power (durability below `sync`) or replaced:
-   * then what follows would be taken for what the view has already. Only the leader knows, so it is asked until it answers.
-   */
-  private async isWithinLog(
-    { topic }: HostedView,
-    { view, partition }: SnapshotSource,
-    restored: MapView,
-  ): Promise<boolean> {
-    const { log, scheduler } = this.options;
-    while (!this.closed) {
-      try {
-        const { offset } = await log.barrier({ topic, partition });
-        if (restored.offset <= offset) return true;
-        const message = `the snapshot is at offset ${restored.offset}, the log ends at ${offset}`;
-        this.snapshotFailed(view, partition, new TidelineError('storage-damaged', message));
-        return false;
-      } catch {
-        await new Promise<void>((resolve) => {
-          scheduler.after(LOG_END_RETRY_MS, resolve);
-        });
-      }
-    }
-    return false;
-  }
-
   /** Feeds the view from where it is. */
   private host(
     hosted: HostedView,
     source: SnapshotSource,
-    view: MapView,
-    projection: Projection | null,
+    parts: { readonly view: MapView; readonly projection: Projection | null; readonly keeper: PartitionKeeper },
   ): HostedPartition {
+    const { view, projection, keeper } = parts;
+    const snapshotLogBytes = this.options.snapshots?.logBytes ?? Number.POSITIVE_INFINITY;
     const { log, clock, scheduler, archive } = this.options;
     const { name, topic } = hosted;
     const { partition } = source;
@@ -279,10 +280,13 @@ export class ViewHost implements ViewQuery {
       applied: () => {
         waiters.reached(view.offset);
         if (projection?.halt) waiters.failAll(haltedError(name, projection));
+        keeper.applied(feed.commitOffset);
+        if (feed.appliedBytes - opened.snapshotLogBytes >= snapshotLogBytes) this.rounds?.request(opened);
       },
+      trimmed: () => keeper.trimmed(),
       full: () => archiver?.full === true || projection?.halt != null,
     });
-    return {
+    const opened: HostedPartition = {
       partition,
       view,
       projection,
@@ -291,9 +295,11 @@ export class ViewHost implements ViewQuery {
       archiver,
       source,
       snapshotOffset: view.offset,
+      snapshotLogBytes: 0,
       watches: new Set(),
       askingTime: false,
     };
+    return opened;
   }
 
   /** The view of this name, or the version of a projection that is served under it. */
@@ -313,8 +319,10 @@ export class ViewHost implements ViewQuery {
   private readable(view: string, partition: number): Readable {
     const found = this.named(view);
     const ofPartition = 'kept' in found ? found.kept[partition] : found.partitions[partition];
-    if (ofPartition === null)
-      throw new TidelineError('not-ready', `view ${view}, partition ${partition} is being restored`);
+    if (ofPartition === null) {
+      const problem = this.views.get(found.name)?.keepers[partition]?.health?.problem;
+      throw new TidelineError('not-ready', problem ?? `view ${view}, partition ${partition} is being restored`);
+    }
     if (!ofPartition)
       throw new TidelineError('unknown-partition', `view ${view} has no partition ${partition}`, {
         details: { view, partition },
@@ -524,6 +532,13 @@ export class ViewHost implements ViewQuery {
       }
     }
     return lag;
+  }
+
+  /** Of every partition that is not simply served. */
+  health(name: string | null = null): readonly PartitionHealth[] {
+    return [...this.views.values()]
+      .filter((view) => name === null || view.name === name || view.definition?.name === name)
+      .flatMap(({ keepers }) => keepers.map(({ health }) => health).filter((health) => health !== null));
   }
 
   /** What the metrics say of each partition of each view. */

@@ -103,7 +103,7 @@ describe('the catalog on SQLite', () => {
   test('a number a table cannot hold exactly stops the reader', async () => {
     const dataSource = await openDataSource(`sqlite:${directory}/large.sqlite`);
     await dataSource.query(
-      `INSERT INTO tideline_snapshots VALUES ('v', 0, 0, 'h', 9007199254740993, 1, 1, 'd', 1, 'p', 1, 1)`,
+      `INSERT INTO tideline_snapshots VALUES ('v', 0, 0, 'h', 9007199254740993, 1, 1, 'd', 1, 'p', 1, 1, x'')`,
     );
     await dataSource.destroy();
     const catalog = await openCatalog(`sqlite:${directory}/large.sqlite`);

@@ -8,8 +8,9 @@ import { DataSource, type DataSourceOptions, type EntitySchema } from 'typeorm';
 import { TidelineError } from '#kernel';
 import { archiveSchema, snapshotSchema, type Dialect } from './entities.js';
 import { Initial1762800000000 } from './migrations/1762800000000-initial.js';
+import { SnapshotSlots1763700000000 } from './migrations/1763700000000-snapshot-slots.js';
 
-const MIGRATIONS = [Initial1762800000000];
+const MIGRATIONS = [Initial1762800000000, SnapshotSlots1763700000000];
 const MIGRATIONS_TABLE = 'tideline_migrations';
 
 /** Connections to Postgres a process keeps. */
@@ -31,7 +32,7 @@ export const dialectOf = (url: string): Dialect => (url.startsWith('sqlite:') ? 
 export function dataSourceOptions(url: string): DataSourceOptions {
   const dialect = dialectOf(url);
   const shared = {
-    entities: [snapshotSchema, archiveSchema(dialect)] as EntitySchema[],
+    entities: [snapshotSchema(dialect), archiveSchema(dialect)] as EntitySchema[],
     migrations: MIGRATIONS,
     migrationsTableName: MIGRATIONS_TABLE,
     synchronize: false,

@@ -27,24 +27,26 @@ export interface ArchiveRow {
 export const SNAPSHOT_TABLE = 'tideline_snapshots';
 export const ARCHIVE_TABLE = 'tideline_archive';
 
-export const snapshotSchema = new EntitySchema<SnapshotRow>({
-  name: 'Snapshot',
-  tableName: SNAPSHOT_TABLE,
-  columns: {
-    view: { type: 'text', primary: true },
-    partition: { type: 'integer', primary: true },
-    slot: { type: 'integer', primary: true },
-    host: { type: 'text', primary: true },
-    offset: { ...bigintColumn, primary: true },
-    term: bigintColumn,
-    logTime: { ...bigintColumn, name: 'log_time' },
-    digest: { type: 'text' },
-    bytes: bigintColumn,
-    path: { type: 'text' },
-    createdAt: { ...bigintColumn, name: 'created_at' },
-    verified: { type: 'boolean' },
-  },
-});
+export const snapshotSchema = (dialect: Dialect): EntitySchema<SnapshotRow> =>
+  new EntitySchema<SnapshotRow>({
+    name: 'Snapshot',
+    tableName: SNAPSHOT_TABLE,
+    columns: {
+      view: { type: 'text', primary: true },
+      partition: { type: 'integer', primary: true },
+      slot: { type: 'integer', primary: true },
+      host: { type: 'text', primary: true },
+      offset: { ...bigintColumn, primary: true },
+      term: bigintColumn,
+      logTime: { ...bigintColumn, name: 'log_time' },
+      digest: { type: 'text' },
+      bytes: bigintColumn,
+      path: { type: 'text' },
+      createdAt: { ...bigintColumn, name: 'created_at' },
+      verified: { type: 'boolean' },
+      slotTable: { type: dialect === 'postgres' ? 'bytea' : 'blob', name: 'slot_table' },
+    },
+  });
 
 export const archiveSchema = (dialect: Dialect): EntitySchema<ArchiveRow> => {
   const bytes = dialect === 'postgres' ? 'bytea' : 'blob';

@@ -30,6 +30,8 @@ export interface SnapshotEntry extends SnapshotId {
   readonly createdAt: number;
   /** Whether the file was read back whole after it was written, and has not been found damaged since. */
   readonly verified: boolean;
+  /** For ALL_SLOTS: where each slot is in the file and what it holds, as the file's own table says; else empty. */
+  readonly slotTable: Buffer;
 }
 
 export interface SnapshotFilter {

@@ -1,5 +1,5 @@
 import type { DataSource, Repository } from 'typeorm';
-import { snapshotSchema, type SnapshotRow } from './entities.js';
+import { SNAPSHOT_TABLE, type SnapshotRow } from './entities.js';
 import {
   SNAPSHOTS_LISTED_MAX,
   superseded,
@@ -18,7 +18,7 @@ export class SqlSnapshotCatalog implements SnapshotCatalog {
   readonly #rows: Repository<SnapshotRow>;
 
   constructor(dataSource: DataSource) {
-    this.#rows = dataSource.getRepository(snapshotSchema);
+    this.#rows = dataSource.getRepository<SnapshotRow>(SNAPSHOT_TABLE);
   }
 
   async add(entry: SnapshotEntry): Promise<void> {

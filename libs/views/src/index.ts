@@ -1,4 +1,5 @@
 export type * from './view-query.js';
+export type * from './view-upkeep.js';
 export * from './data-type.js';
 export { BUILT_IN_TYPES, validateCommand } from './types/built-in-types.js';
 export * from './map-view.js';

@@ -106,7 +106,6 @@ export class MapView {
   private skips: Uint8Array | null = null;
   /** Digests at offsets that are the same on all hosts; none while a slot is stopped. */
   readonly marks = new DigestMarks();
-  private interruptions: readonly (() => void)[] = [];
 
   /** Empty, or what a MapViewRestorer has read. */
   constructor(options: MapViewOptions = {}, state: ViewState = new ViewState(options.resultsMax)) {
@@ -707,7 +706,7 @@ export class MapView {
     return this.state.slots[slot]?.addsUp() ?? true;
   }
 
-  /** Lets go of what is in these slots and serves them no more, until `adoptSlots`. Who watches the view is told by `onInterrupted`. */
+  /** Lets go of what is in these slots and serves them no more, until `adoptSlots`. Listeners miss what changes meanwhile. */
   stopSlots(numbers: Iterable<number>): void {
     const { state } = this;
     for (const number of numbers) {
@@ -717,7 +716,6 @@ export class MapView {
     }
     this.order = null;
     this.marks.clear();
-    for (const interrupted of this.interruptions) interrupted();
   }
 
   /**
@@ -741,14 +739,6 @@ export class MapView {
       this.archiveQueue?.push(archiveQueue.at(place));
     this.order = null;
     this.marks.clear();
-  }
-
-  /** Slots were stopped: a listener would miss changes from here on. Returns how to stop. */
-  onInterrupted(listener: () => void): () => void {
-    this.interruptions = [...this.interruptions, listener];
-    return () => {
-      this.interruptions = this.interruptions.filter((other) => other !== listener);
-    };
   }
 
   /* ---- snapshots ---- */

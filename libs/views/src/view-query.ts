@@ -1,6 +1,7 @@
 import type { LogTime, Offset } from '#kernel';
 import type { Observable } from 'rxjs';
 import type { ParkedEvent } from './projection/parked-event.js';
+import type { ViewUpkeep } from './view-upkeep.js';
 
 /**
  * How the gateway asks a materializer; implemented in process by the materializer and over TCP (methods in libs/wire view-service-v1.ts).
@@ -143,6 +144,8 @@ export interface ProjectionBuilding {
 }
 
 export interface ViewQuery {
+  /** For operators; absent where it is not offered. */
+  readonly upkeep?: ViewUpkeep;
   get(request: {
     readonly view: string;
     readonly partition: number;

@@ -9,5 +9,6 @@ export * from './record-batch-v1.js';
 export * from './record-cursor.js';
 export * from './service-call.js';
 export * from './session.js';
+export * from './snapshot-service-v1.js';
 export * from './projection-service-v1.js';
 export * from './view-service-v1.js';

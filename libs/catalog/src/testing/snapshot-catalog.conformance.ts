@@ -20,6 +20,7 @@ const entry = (offset: number, changes: Partial<SnapshotEntry> = {}): SnapshotEn
   path: `/data/snapshots/orders/0/7/${offset}.snap`,
   createdAt: 1_700_000_000_500,
   verified: true,
+  slotTable: Buffer.from([0, 1, 0xff]),
   ...changes,
 });
 
