@@ -76,8 +76,8 @@ interface ChaosOptions {
   readonly keep: boolean;
 }
 
-const readOptions = (): ChaosOptions | string => {
-  const { values } = parseArgs({
+const parseOptions = () =>
+  parseArgs({
     options: {
       minutes: { type: 'string' },
       seed: { type: 'string' },
@@ -88,6 +88,15 @@ const readOptions = (): ChaosOptions | string => {
       keep: { type: 'boolean', default: false },
     },
   });
+
+const readOptions = (): ChaosOptions | string => {
+  let parsed: ReturnType<typeof parseOptions>;
+  try {
+    parsed = parseOptions();
+  } catch (error) {
+    return (error as Error).message;
+  }
+  const { values } = parsed;
   const { only, quick, keep } = values;
   const minutes = Number(values.minutes ?? (quick ? 1 : 5));
   const seed = values.seed === undefined ? randomInt(2 ** 32) : Number(values.seed);
