@@ -5,7 +5,7 @@ import { ReplicaCluster, textBatch, type ClusterMachine } from './testing/replic
 import { VirtualTime } from './testing/virtual-time.js';
 
 const SMALL = { segmentBytes: 8192, preallocateFirstBytes: 0, preallocateBytes: 0, tailCacheBytes: 0 };
-const PACE: ScrubPace = { bytesAtOnce: 4096, pauseMs: 20, intervalMs: 60_000 };
+const PACE: ScrubPace = { delayMs: 5000, bytesAtOnce: 4096, pauseMs: 20, intervalMs: 60_000 };
 
 const fill = (cluster: ReplicaCluster, count: number): void => {
   const leader = cluster.elect();

@@ -20,6 +20,8 @@ export interface LogScrubOptions {
 }
 
 export interface ScrubPace {
+  /** From the start to the first round: a leader is to say first how far the logs are committed. */
+  readonly delayMs: number;
   readonly bytesAtOnce: number;
   readonly pauseMs: number;
   /** From the end of one round to the beginning of the next. */
@@ -27,7 +29,12 @@ export interface ScrubPace {
 }
 
 /** At most some 10 MiB a second, whatever the disk could do. */
-export const SCRUB_PACE: ScrubPace = { bytesAtOnce: 256 * 1024, pauseMs: 25, intervalMs: 24 * 3600 * 1000 };
+export const SCRUB_PACE: ScrubPace = {
+  delayMs: 5000,
+  bytesAtOnce: 256 * 1024,
+  pauseMs: 25,
+  intervalMs: 24 * 3600 * 1000,
+};
 /** A place that cannot be read is tried again after this long: it is being repaired. */
 const RETRY_MS = 1000;
 /** Then the rest of that group has to wait for the next round. */
@@ -52,7 +59,7 @@ export class LogScrub {
   constructor(private readonly options: LogScrubOptions) {}
 
   start(): void {
-    this.after(this.options.pace.pauseMs);
+    this.after(this.options.pace.delayMs);
   }
 
   stop(): void {
