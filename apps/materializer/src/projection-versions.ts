@@ -117,7 +117,9 @@ export class ProjectionVersions {
     const reached = (lag: number): boolean =>
       partitions().every(({ view: map }, i) => map.offset + lag >= (view.targets[i] ?? Number.POSITIVE_INFINITY));
     for (;;) {
-      if (partitions().length === newest.partitions.length && (view.targets.length === 0 || reached(0))) {
+      // The end of the log as it was at the last look is reached: look again how far it has gone meanwhile.
+      const there = view.targets.length > 0 && reached(0);
+      if (partitions().length === newest.partitions.length && (view.targets.length === 0 || there)) {
         view.began ??= { ms: clock.monotonicMs(), offset: appliedBy(newest) };
         const barriers = await Promise.all(
           newest.partitions.map((_, partition) => log.barrier({ topic, partition })),
@@ -125,7 +127,7 @@ export class ProjectionVersions {
         if (this.closed || view.newest !== newest) return;
         if (barriers !== null) {
           view.targets = barriers.map(({ offset }) => offset);
-          if (reached(SWAP_LAG_RECORDS_MAX)) break;
+          if (there && reached(SWAP_LAG_RECORDS_MAX)) break;
         }
       }
       await new Promise<void>((resolve) => {

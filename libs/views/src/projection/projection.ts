@@ -119,7 +119,7 @@ export class Projection {
 
   /** Makes the indexes of the states there are; a page at each step. The map must not change meanwhile. */
   *buildIndexes(): Generator<void, void, undefined> {
-    if (this.definition.indexNames.length === 0) return;
+    if (this.definition.indexNames.length === 0 || this.map.entries === 0) return;
     let after: Buffer | null = null;
     for (let more = true; more;) {
       const time = asLogTime(0); // those that have expired too: they leave the indexes when they leave the map
