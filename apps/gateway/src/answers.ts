@@ -1,7 +1,7 @@
-import type { ArchivePage } from '#views';
+import type { ArchivePage, ParkedEvent } from '#views';
 import type { GatewayServices } from './gateway-services.js';
 import type { ScanRead } from './read-path.js';
-import { archivedToJson, entryToJson, keyToJson, recordToJson } from './record-json.js';
+import { archivedToJson, entryToJson, keyToJson, parkedEventToJson, recordToJson } from './record-json.js';
 import type { RecordPage } from './record-reader.js';
 import { cursorAfter } from './requests.js';
 import type { WatchChange } from './watch-stream.js';
@@ -68,6 +68,13 @@ export const scanToJson = (page: ScanRead, values: boolean, services: GatewaySer
 
 export const archiveToJson = ({ entries, cursor }: ArchivePage, services: GatewayServices): string =>
   `{"entries":[${entries.map((entry) => archivedToJson(entry, services.isJson)).join(',')}],"cursor":${JSON.stringify(cursor)}}`;
+
+export const parkedToJson = (
+  events: readonly ParkedEvent[],
+  cursor: string | null,
+  services: GatewayServices,
+): string =>
+  `{"events":[${events.map((event) => parkedEventToJson(event, services.isJson)).join(',')}],"cursor":${JSON.stringify(cursor)}}`;
 
 export const changeToJson = (change: WatchChange, services: GatewayServices): string =>
   change.type === 'put'

@@ -40,7 +40,7 @@ export class GatewayServices {
     this.views = views;
     this.limits = { ...DEFAULT_LIMITS, ...limits };
     this.time = time ?? SYSTEM_TIME;
-    this.topics = new TopicDirectory(log);
+    this.topics = new TopicDirectory(log, () => views.projections());
     this.producer = new GatewayProducer(log, this.limits, this.time);
     const parts = { log, views, producer: this.producer, topics: this.topics, limits: this.limits, time: this.time };
     this.writes = new WritePath(parts);

@@ -5,13 +5,14 @@ import {
   TidelineError,
   asOffset,
   hashKey,
+  isTidelineError,
   partitionOf,
   type NodeId,
   type Offset,
   type Term,
 } from '#kernel';
 import type { Barrier, CommandLog, PartitionDescription, TopicDescription } from '#command-log';
-import type { ApplyResult, Entry, Position, ReadPoint, ViewQuery, ViewStats } from '#views';
+import type { ApplyResult, Entry, ParkedEvent, Position, ReadPoint, ViewQuery, ViewStats } from '#views';
 import type { GatewayLimits, GatewayTime } from './gateway-options.js';
 import type { StreamPosition } from './stream-position.js';
 import { partitionOfTopic, type TopicDirectory } from './topic-directory.js';
@@ -46,6 +47,8 @@ export interface EntryRead extends Foundation {
 
 export interface ScanRequest {
   readonly prefix: Buffer;
+  /** Instead of a prefix: the entries that a projection's index has under a value. */
+  readonly index?: { readonly name: string; readonly value: string } | null;
   /** Exclusive lower bound, null for none. */
   readonly after: Buffer | null;
   readonly limit: number;
@@ -90,12 +93,12 @@ export class ReadPath {
   constructor(private readonly parts: ReadPathParts) {}
 
   async get(viewName: string, key: Buffer, consistency: Consistency, timeoutMs?: number): Promise<EntryRead> {
-    const known = this.parts.topics.known(viewName);
-    const topic = known !== null && known.view.kind !== 'none' ? known : await this.parts.topics.view(viewName);
+    const { topics } = this.parts;
+    const { view, topic } = topics.knownView(viewName) ?? (await topics.readable(viewName));
     const partition = partitionOf(hashKey(key), topic.partitions.length);
     const { at, term, node } = await this.vouch(topic, partition, consistency, timeoutMs);
     const { entry, position } = await this.parts.views.get({
-      view: topic.name,
+      view,
       partition,
       key,
       at,
@@ -105,7 +108,7 @@ export class ReadPath {
   }
 
   async scan(viewName: string, request: ScanRequest, consistency: Consistency, timeoutMs?: number): Promise<ScanRead> {
-    const topic = await this.parts.topics.view(viewName);
+    const { view, topic } = await this.parts.topics.readable(viewName);
     if (request.partition !== null) partitionOfTopic(topic, request.partition);
     const partitions = request.partition === null ? topic.partitions.map((_, index) => index) : [request.partition];
     if (
@@ -120,17 +123,20 @@ export class ReadPath {
     const pages = await Promise.all(
       partitions.map(async (partition) => {
         const { at, term, node } = await this.vouch(topic, partition, consistency, timeoutMs);
-        const page = await this.parts.views.scan({
-          view: topic.name,
+        const asked = {
+          view,
           partition,
-          prefix: request.prefix,
           after: request.after,
           limit: request.limit,
           bytesMax: Math.max(1, Math.floor(request.bytesMax / partitions.length)),
           values: request.values,
           at,
           timeoutMs: this.timeout(timeoutMs),
-        });
+        };
+        const { index, prefix } = request;
+        const page = await (index
+          ? this.parts.views.lookup({ ...asked, index: index.name, value: index.value })
+          : this.parts.views.scan({ ...asked, prefix }));
         return { ...page, partition, term, node };
       }),
     );
@@ -149,6 +155,34 @@ export class ReadPath {
     readonly timeoutMs: number;
   }): Promise<{ readonly results: readonly ApplyResult[]; readonly position: Position }> {
     return this.parts.views.results({ ...request, timeoutMs: this.timeout(request.timeoutMs) });
+  }
+
+  /** Events that a projection set aside; partitions one after the other, `after` a position among them. */
+  async parked(
+    viewName: string,
+    request: { readonly after: { readonly partition: number; readonly offset: Offset }; readonly limit: number },
+  ): Promise<{ readonly events: readonly ParkedEvent[]; readonly more: boolean }> {
+    const { view, topic } = await this.parts.topics.readable(viewName);
+    const events: ParkedEvent[] = [];
+    for (let { partition } = request.after; partition < topic.partitions.length; partition++) {
+      if (events.length === request.limit) return { events, more: true };
+      const { offset, time } = await this.barrier(topic.name, partition, undefined);
+      const asked = {
+        view,
+        partition,
+        after: partition === request.after.partition ? request.after.offset : NO_OFFSET,
+        limit: request.limit - events.length,
+        timeoutMs: this.timeout(undefined),
+      };
+      const page = await this.parts.views.parked({ ...asked, at: { offset, time } }).catch((error: unknown) => {
+        // It will not get there, but what it has set aside can be looked at.
+        if (!isTidelineError(error, 'view-halted')) throw error;
+        return this.parts.views.parked({ ...asked, at: { offset: NO_OFFSET, time: null } });
+      });
+      events.push(...page.events);
+      if (page.more) return { events, more: true };
+    }
+    return { events, more: false };
   }
 
   async stats(): Promise<readonly ViewStats[]> {

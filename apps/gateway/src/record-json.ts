@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { toUSVString } from 'node:util';
 import { TidelineError, type ErrorCode } from '#kernel';
 import { encodeOp, type LogRecord, type RecordHeader, type RecordInput } from '#wire';
-import type { ArchivedEntry, Entry } from '#views';
+import type { ArchivedEntry, Entry, ParkedEvent } from '#views';
 import type { GatewayLimits } from './gateway-options.js';
 
 /**
@@ -274,6 +274,16 @@ export const entryToJson = (entry: Entry, isJson: JsonCheck, withValue = true): 
 export const archivedToJson = (entry: ArchivedEntry, isJson: JsonCheck): string => {
   const more = `"partition":${entry.partition},"archivedAt":${JSON.stringify(isoTime(entry.archivedAt))}`;
   return `${entryToJson(entry, isJson).slice(0, -1)},${more}}`;
+};
+
+/** An event that a projection set aside: where it is, what it is, what went wrong. */
+export const parkedEventToJson = (event: ParkedEvent, isJson: JsonCheck): string => {
+  const { partition, offset, logTime, type, key, value, contentType, error, attempts } = event;
+  let text = `{"position":"${partition}:${offset}","partition":${partition},"offset":${offset},"logTime":${logTime}`;
+  text += `,"type":${JSON.stringify(type)}`;
+  text += key === null ? ',"key":null' : `,${bytesMember('key', key)}`;
+  text += value === null ? ',"value":null' : `,${valueMember(value, contentType, isJson)}`;
+  return `${text},"error":${JSON.stringify(error)},"attempts":${attempts}}`;
 };
 
 /** The largest time a Date can hold; later is written as that. */

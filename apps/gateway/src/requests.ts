@@ -7,7 +7,16 @@ import type { WatchRequest } from './watch-stream.js';
 
 /** What REST asks in a query and Nest TCP in a payload, under the same names and with the same limits. */
 export const FETCH_PARAMETERS = ['partition', 'from', 'limit', 'maxBytes', 'waitMs'];
-export const SCAN_PARAMETERS = [...CONSISTENCY_PARAMETERS, 'prefix', 'limit', 'cursor', 'values', 'partition'];
+export const SCAN_PARAMETERS = [
+  ...CONSISTENCY_PARAMETERS,
+  'prefix',
+  'index',
+  'value',
+  'limit',
+  'cursor',
+  'values',
+  'partition',
+];
 export const TAIL_PARAMETERS = ['from', 'partition', 'keyPrefix', 'type', 'lastEventId'];
 export const WATCH_PARAMETERS = ['prefix', 'partition'];
 
@@ -33,12 +42,21 @@ export const fetchRequestOf = (parameters: RequestParameters, limits: GatewayLim
 
 export const scanRequestOf = (parameters: RequestParameters, limits: GatewayLimits): ScanRequest => ({
   prefix: Buffer.from(parameters.text('prefix') ?? ''),
+  index: indexOf(parameters),
   after: afterCursor(parameters, limits.keyBytesMax),
   limit: parameters.integer('limit', { min: 1, max: limits.scanEntriesMax }, SCAN_LIMIT_DEFAULT),
   values: parameters.flag('values', false),
   partition: parameters.partition(),
   bytesMax: limits.scanBytesMax,
 });
+
+const indexOf = (parameters: RequestParameters): ScanRequest['index'] => {
+  const name = parameters.text('index');
+  const value = parameters.text('value');
+  if (name === null) return value === null ? null : parameters.refuse('value', 'goes with index');
+  if (parameters.has('prefix')) parameters.refuse('prefix', 'does not go with index');
+  return { name, value: value ?? parameters.refuse('value', 'is needed with index') };
+};
 
 /** The last key of the page before, so that it stays valid whatever is written meanwhile. */
 const afterCursor = (parameters: RequestParameters, keyBytesMax: number): Buffer | null => {

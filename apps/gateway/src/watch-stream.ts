@@ -57,14 +57,14 @@ export class WatchStream {
   /** @throws (rejects) `unknown-view` · `unknown-partition` */
   async start(): Promise<void> {
     const { view, partition, prefix } = this.request;
-    const topic = await this.parts.topics.view(view);
+    const { view: name, topic } = await this.parts.topics.readable(view);
     if (partition !== null) partitionOfTopic(topic, partition);
     if (this.stopped) return;
     const partitions = partition === null ? topic.partitions.map((_, index) => index) : [partition];
     this.partitions = partitions.length;
     for (const each of partitions) {
       this.subscriptions.push(
-        this.parts.views.watch({ view: topic.name, partition: each, prefix }).subscribe({
+        this.parts.views.watch({ view: name, partition: each, prefix }).subscribe({
           next: (chunk) => {
             if (this.stopped) return;
             this.chunks.push(chunk);

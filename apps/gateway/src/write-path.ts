@@ -22,7 +22,7 @@ import {
   type RecordInput,
 } from '#wire';
 import type { Acks, AppendResult, CommandLog, Target, TopicDescription } from '#command-log';
-import { validateCommand, type ApplyResult, type ViewQuery } from '#views';
+import { encodeReplay, validateCommand, type ApplyResult, type ViewQuery } from '#views';
 import type { GatewayLimits, GatewayTime } from './gateway-options.js';
 import { CONTENT_TYPE, checkKey, checkRecordBytes } from './record-json.js';
 import { partitionOfTopic, type TopicDirectory } from './topic-directory.js';
@@ -188,6 +188,18 @@ export class WritePath {
     const appended = await log.append(target, batch, { acks, timeoutMs });
     const results = applied ? await this.results(topic.name, { partition: target.partition, ...appended }) : [];
     return { ...appended, results };
+  }
+
+  /** Asks a projection to try parked events again, one or all of a partition: a record like any other. Answers with its offset. */
+  async replay(
+    viewName: string,
+    { partition, offset }: { readonly partition: number; readonly offset: Offset | null },
+  ): Promise<EntryWrite> {
+    const { view, topic } = await this.parts.topics.readable(viewName);
+    partitionOfTopic(topic, partition);
+    const record = encodeReplay({ view, offset });
+    const appended = await this.parts.producer.append({ topic: topic.name, partition }, [record], 'quorum');
+    return { partition, offset: appended.lastOffset, term: appended.term, node: appended.node, result: null };
   }
 
   private async writeEntry(viewName: string, record: RecordInput, options: WriteOptions): Promise<EntryWrite> {

@@ -11,12 +11,14 @@ import {
 } from '@nestjs/common';
 import { CATALOG, CatalogModule, type Catalog } from '#catalog';
 import type { CommandLog } from '#command-log';
-import { systemClock, systemScheduler } from '#kernel';
+import { TidelineError, systemClock, systemScheduler } from '#kernel';
 import { tcpTransport, type Hello, type Listener } from '#net';
 import { HealthRegistry, Metrics, OPTIONS, PlatformModule, type TidelineOptions } from '#platform';
 import { nodeFileSystem } from '#storage';
+import { definitionOf, type ViewType } from '#views';
 import { serveViewQuery } from './serve-view-query.js';
 import { SnapshotStore } from './snapshot-store.js';
+import { ViewHandle, viewHandleToken } from './view-handle.js';
 import { ViewHost } from './view-host.js';
 
 const COMMAND_LOG = Symbol('materializer command log');
@@ -28,6 +30,8 @@ export interface MaterializerModuleOptions {
   readonly options: TidelineOptions;
   readonly commandLog: CommandLogSource;
   readonly imports?: ModuleMetadata['imports'];
+  /** Projections: classes marked with `@View`. Each is injected by its name with `@InjectView`. */
+  readonly views?: readonly ViewType[];
 }
 
 /** A view this far behind its log, in records, makes the process not ready. */
@@ -61,6 +65,10 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
       const error = host.archiveError;
       return error === null ? { ok: true } : { ok: false, detail: error.message };
     });
+    this.health.register('projections', () => {
+      const wrong = host.projectionProblems();
+      return wrong.length === 0 ? { ok: true } : { ok: false, detail: wrong.join('; ') };
+    });
     this.reportMetrics();
     const hello: Hello = { nodeId: 0, clusterId: '', service: 'view', software: 'tideline', addresses: {} };
     this.listener = await tcpTransport.listen(
@@ -92,6 +100,9 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
       ),
       metrics.collect('tideline_view_entries', (gauge) => each((labels, { entries }) => gauge.set(labels, entries))),
       metrics.collect('tideline_view_bytes', (gauge) => each((labels, { bytes }) => gauge.set(labels, bytes))),
+      metrics.collect('tideline_view_parked', (gauge) =>
+        each((labels, { parked }) => parked !== null && gauge.set(labels, parked)),
+      ),
     );
     const expired = metrics.counter('tideline_view_expired_total');
     const archiveFailures = metrics.counter('tideline_view_archive_failures_total');
@@ -108,7 +119,12 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
   }
 }
 
-const makeViewHost = (log: CommandLog, catalog: Catalog, options: TidelineOptions): ViewHost => {
+const makeViewHost = (
+  log: CommandLog,
+  catalog: Catalog,
+  options: TidelineOptions,
+  views: readonly ViewType[],
+): ViewHost => {
   const logger = new Logger('Snapshots');
   const store = new SnapshotStore({
     fileSystem: nodeFileSystem,
@@ -125,7 +141,9 @@ const makeViewHost = (log: CommandLog, catalog: Catalog, options: TidelineOption
     snapshots: { store, intervalMs: options.snapshotIntervalMs },
     clock: systemClock,
     scheduler: systemScheduler,
+    projections: views,
   });
+  host.onSwapped((view, version) => new Logger('Projections').log(`view ${view}: version ${version} is served`));
   host.onSnapshotFailed((view, partition, error) =>
     logger.warn(`no snapshot of view ${view}, partition ${partition}: ${error.message}`),
   );
@@ -135,7 +153,15 @@ const makeViewHost = (log: CommandLog, catalog: Catalog, options: TidelineOption
 /** Views of the topics of a command log, wherever that is. Exports ViewHost, which is the ViewQuery. */
 @Module({})
 export class MaterializerModule {
+  /** @throws TidelineError `bad-option` for a view that is not sound, or has the name of a topic's map view */
   static forRoot(parts: MaterializerModuleOptions): DynamicModule {
+    const { views = [] } = parts;
+    const definitions = views.map(definitionOf);
+    for (const { name } of definitions) {
+      if (parts.options.topics.some((topic) => topic.name === name))
+        throw new TidelineError('bad-option', `view ${name}: topic ${name} has a map view of that name`);
+    }
+    const handles = new Map(definitions.map(({ name, topic }) => [name, topic]));
     return {
       module: MaterializerModule,
       imports: [
@@ -148,11 +174,16 @@ export class MaterializerModule {
         {
           provide: ViewHost,
           inject: [COMMAND_LOG, CATALOG],
-          useFactory: (log: CommandLog, catalog: Catalog) => makeViewHost(log, catalog, parts.options),
+          useFactory: (log: CommandLog, catalog: Catalog) => makeViewHost(log, catalog, parts.options, views),
         },
+        ...[...handles].map(([name, topic]) => ({
+          provide: viewHandleToken(name),
+          inject: [ViewHost, COMMAND_LOG],
+          useFactory: (host: ViewHost, log: CommandLog) => new ViewHandle(name, topic, host, log),
+        })),
         ViewService,
       ],
-      exports: [ViewHost],
+      exports: [ViewHost, ...[...handles.keys()].map(viewHandleToken)],
     };
   }
 }

@@ -580,6 +580,14 @@ export class ViewHost implements ViewQuery {
     }
   }
 
+  /** What is wrong with projections, in a few words each; empty when all is well. */
+  projectionProblems(): string[] {
+    return this.projected.descriptions().flatMap(({ view, refusal, halted }) => {
+      if (refusal !== '') return [`view ${view} is not hosted: ${refusal}`];
+      return halted.map(({ partition, offset, reason }) => `view ${view} halted at ${partition}:${offset}: ${reason}`);
+    });
+  }
+
   /** A new version of a projection serves from now on. */
   onSwapped(listener: (view: string, version: number) => void): void {
     this.swapped = listener;

@@ -1,2 +1,2 @@
-export { StandaloneModule } from './standalone.module.js';
+export { StandaloneModule, type StandaloneParts } from './standalone.module.js';
 export { startStandalone } from './start-standalone.js';

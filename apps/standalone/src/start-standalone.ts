@@ -1,14 +1,16 @@
 import 'reflect-metadata';
 import { runServer, type TidelineOptions } from '#platform';
-import { StandaloneModule } from './standalone.module.js';
+import { StandaloneModule, type StandaloneParts } from './standalone.module.js';
 
-/** Runs one node with everything in it until it is stopped. `argv` without the node binary and script. */
-export const startStandalone = (argv: readonly string[]): Promise<void> =>
+/**
+ * Runs one node with everything in it until it is stopped, with the projections of whoever calls it. `argv` without the node binary and script.
+ */
+export const startStandalone = (argv: readonly string[], parts: StandaloneParts = {}): Promise<void> =>
   runServer({
     app: 'standalone',
     usage: 'npm start -- [options]   or   tideline start [options]',
     argv,
-    module: (options, logger) => StandaloneModule.forRoot(options, logger),
+    module: (options, logger) => StandaloneModule.forRoot(options, logger, parts),
     started: (options) => process.stdout.write(banner(options)),
   });
 

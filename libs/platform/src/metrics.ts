@@ -61,6 +61,7 @@ export const METRICS = {
   },
   tideline_view_entries: { type: 'gauge', help: 'entries in memory', labels: VIEW },
   tideline_view_bytes: { type: 'gauge', help: 'bytes of memory', labels: VIEW },
+  tideline_view_parked: { type: 'gauge', help: 'events that a projection set aside', labels: VIEW },
   tideline_view_expired_total: { type: 'counter', help: 'entries removed after they expired', labels: VIEW },
   tideline_view_archive_failures_total: { type: 'counter', help: 'archive writes that failed', labels: VIEW },
   tideline_gateway_request_seconds: {

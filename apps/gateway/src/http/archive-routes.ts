@@ -49,8 +49,8 @@ export const registerArchiveRoutes = (fastify: FastifyInstance, services: Gatewa
         limit: parameters.integer('limit', { min: 1, max: LIMIT_MAX }, LIMIT_DEFAULT),
         cursor: cursorOf(parameters),
       };
-      const { name } = await services.topics.view(request.params.view);
-      const page = await services.views.archive({ view: name, ...asked });
+      const { view } = await services.topics.readable(request.params.view);
+      const page = await services.views.archive({ view, ...asked });
       return reply.type(JSON_CONTENT_TYPE).send(archiveToJson(page, services));
     },
   );

@@ -6,6 +6,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import { GatewayServices } from '../gateway-services.js';
 import { registerArchiveRoutes } from './archive-routes.js';
 import { registerCommandRoute, registerEntryRoutes } from './entry-routes.js';
+import { registerParkedRoutes } from './parked-routes.js';
 import { registerRecordRoutes } from './record-routes.js';
 import { registerStreamRoutes } from './stream-routes.js';
 import { serveWebSocketTails } from './web-socket-tail.js';
@@ -39,6 +40,7 @@ export class HttpEndpoint implements OnModuleInit, BeforeApplicationShutdown {
     this.group(fastify, registerCommandRoute, 'request-too-large', this.services.limits.requestBytesMax);
     this.group(fastify, registerRecordRoutes, 'request-too-large', this.services.limits.requestBytesMax);
     this.group(fastify, registerArchiveRoutes, 'request-too-large', this.services.limits.requestBytesMax);
+    this.group(fastify, registerParkedRoutes, 'request-too-large', this.services.limits.requestBytesMax);
     this.group(fastify, registerStreamRoutes, 'request-too-large', this.services.limits.requestBytesMax);
     serveWebSocketTails(fastify.server, this.services);
     this.stopCollecting = this.metrics.collect('tideline_tail_subscribers', (gauge) => {

@@ -198,7 +198,7 @@ const schemas: Json = {
   View: object({
     view: string,
     topic: string,
-    kind: { enum: ['map'] },
+    kind: { enum: ['map', 'projection'] },
     slots: integer,
     entries: integer,
     bytes: integer,
@@ -217,6 +217,47 @@ const schemas: Json = {
       }),
     ),
   }),
+  /** What a projection has besides. */
+  Projection: object({
+    view: string,
+    topic: string,
+    kind: { enum: ['projection'] },
+    version: integer,
+    state: { enum: ['live', 'building', 'halted', 'refused'] },
+    indexes: array(string),
+    archive: boolean,
+    building: {
+      anyOf: [
+        object({
+          version: integer,
+          offset: integer,
+          target: integer,
+          percent: { type: 'number' },
+          etaSeconds: { type: ['integer', 'null'] },
+        }),
+        { type: 'null' },
+      ],
+    },
+    halted: array(object({ partition: integer, offset: integer, reason: string })),
+    parked: integer,
+    refusal: string,
+  }),
+  ParkedEvent: object(
+    {
+      position: string,
+      partition: integer,
+      offset: integer,
+      logTime: integer,
+      type: { type: ['string', 'null'] },
+      key: { type: ['string', 'null'] },
+      keyBase64: string,
+      value: {},
+      valueBase64: string,
+      error: string,
+      attempts: integer,
+    },
+    ['position', 'partition', 'offset', 'logTime', 'type', 'error', 'attempts'],
+  ),
   Cluster: object({
     clusterId: string,
     node: integer,
@@ -386,7 +427,9 @@ export const openApiDocument = {
         operationId: 'listViews',
         tags: ['views'],
         summary: 'All views',
-        responses: answers({ '200': ok('Views', json(object({ views: array(ref('View')) }))) }),
+        responses: answers({
+          '200': ok('Views', json(object({ views: array({ anyOf: [ref('View'), ref('Projection')] }) }))),
+        }),
       },
     },
     '/v1/views/{view}': {
@@ -395,7 +438,7 @@ export const openApiDocument = {
         operationId: 'getView',
         tags: ['views'],
         summary: 'One view',
-        responses: answers({ '200': ok('The view', json(ref('View'))) }),
+        responses: answers({ '200': ok('The view', json({ anyOf: [ref('View'), ref('Projection')] })) }),
       },
     },
     '/v1/views/{view}/entries': {
@@ -406,6 +449,8 @@ export const openApiDocument = {
         summary: 'Entries in the order of their keys, page by page',
         parameters: [
           query('prefix', string, 'Only keys that begin so'),
+          query('index', string, 'Instead of a prefix: entries by this index of a projection'),
+          query('value', string, 'and this value'),
           query('limit', integer, 'Entries at most'),
           query('cursor', string, 'The cursor of the page before'),
           query('values', boolean, 'With values'),
@@ -456,6 +501,64 @@ export const openApiDocument = {
           '200': ok(
             'A page; empty for a view without an archive',
             json(object({ entries: array(ref('ArchivedEntry')), cursor: { type: ['string', 'null'] } })),
+          ),
+        }),
+      },
+    },
+    '/v1/views/{view}/parked': {
+      parameters: [VIEW],
+      get: {
+        operationId: 'listParkedEvents',
+        tags: ['views'],
+        summary: 'Events that a projection could not apply, oldest first, page by page',
+        parameters: [
+          query('limit', { type: 'integer', minimum: 1, maximum: 1000, default: 100 }, 'Events at most'),
+          query('cursor', string, 'The cursor of the page before'),
+        ],
+        responses: answers({
+          '200': ok(
+            'A page',
+            json(object({ events: array(ref('ParkedEvent')), cursor: { type: ['string', 'null'] } })),
+          ),
+        }),
+      },
+    },
+    '/v1/views/{view}/parked/replay': {
+      parameters: [VIEW],
+      post: {
+        operationId: 'replayParkedEvents',
+        tags: ['views'],
+        summary: 'Tries all parked events again; what fails stays',
+        responses: answers({
+          '200': ok(
+            'Done on every host at these offsets; so many are parked still',
+            json(
+              object({
+                replays: array(object({ partition: integer, offset: integer })),
+                parked: integer,
+                more: boolean,
+              }),
+            ),
+          ),
+        }),
+      },
+    },
+    '/v1/views/{view}/parked/{position}/replay': {
+      parameters: [VIEW, path('position', 'partition:offset of the event')],
+      post: {
+        operationId: 'replayParkedEvent',
+        tags: ['views'],
+        summary: 'Tries one parked event again',
+        responses: answers({
+          '200': ok(
+            'Whether it was applied, and what was wrong if not',
+            json(
+              object({ partition: integer, offset: integer, applied: boolean, error: string }, [
+                'partition',
+                'offset',
+                'applied',
+              ]),
+            ),
           ),
         }),
       },

@@ -120,7 +120,7 @@ export const streamHeaders = (
   topic: string,
   position: string | null,
 ): Record<string, string> => {
-  const partition = services.topics.known(topic)?.partitions[0];
+  const partition = (services.topics.known(topic) ?? services.topics.knownView(topic)?.topic)?.partitions[0];
   return {
     ...(position === null ? {} : { 'tideline-offset': position }),
     'tideline-term': String(partition?.term ?? 0),

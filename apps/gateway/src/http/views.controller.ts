@@ -1,7 +1,7 @@
 import { Controller, Get, Inject, Param } from '@nestjs/common';
 import type { TopicDescription } from '#command-log';
 import { TidelineError, type ViewSettings } from '#kernel';
-import type { ViewPartitionStats, ViewStats } from '#views';
+import type { ProjectionDescription, ViewPartitionStats, ViewStats } from '#views';
 import { GatewayServices } from '../gateway-services.js';
 
 interface ViewAnswer extends Omit<ViewStats, 'partitions'> {
@@ -11,6 +11,19 @@ interface ViewAnswer extends Omit<ViewStats, 'partitions'> {
   /** As the topic has them; null while it is not known here. */
   readonly settings: ViewSettings | null;
 }
+
+/** A projection: what it is, and what it has where it is hosted. */
+interface ProjectionAnswer
+  extends ProjectionDescription, Partial<Omit<ViewAnswer, keyof ProjectionDescription | 'settings' | 'kind'>> {
+  readonly kind: 'projection';
+}
+
+const projectionOf = (description: ProjectionDescription, stats: readonly ViewStats[]): ProjectionAnswer => {
+  const found = stats.find(({ view, kind }) => view === description.view && kind === 'projection');
+  if (found === undefined) return { ...description, kind: 'projection' };
+  const { settings: _settings, ...answer } = answerOf(found, null);
+  return { ...answer, ...description, kind: 'projection' };
+};
 
 const answerOf = (view: ViewStats, topic: TopicDescription | null): ViewAnswer => {
   const partitions = view.partitions.map((partition) => ({
@@ -29,16 +42,19 @@ export class ViewsController {
   constructor(@Inject(GatewayServices) private readonly services: GatewayServices) {}
 
   @Get()
-  async list(): Promise<{ readonly views: readonly ViewAnswer[] }> {
-    const stats = await this.services.reads.stats();
-    return { views: stats.map((view) => answerOf(view, this.services.topics.known(view.topic))) };
+  async list(): Promise<{ readonly views: readonly (ViewAnswer | ProjectionAnswer)[] }> {
+    const { reads, topics, views } = this.services;
+    const [stats, projections] = await Promise.all([reads.stats(), views.projections()]);
+    const maps = stats.filter(({ kind }) => kind === 'map').map((view) => answerOf(view, topics.known(view.topic)));
+    return { views: [...maps, ...projections.map((projection) => projectionOf(projection, stats))] };
   }
 
   @Get(':view')
-  async one(@Param('view') name: string): Promise<ViewAnswer> {
-    const topic = await this.services.topics.view(name);
-    const view = (await this.services.reads.stats()).find((stats) => stats.view === topic.name);
-    if (view) return answerOf(view, topic);
+  async one(@Param('view') name: string): Promise<ViewAnswer | ProjectionAnswer> {
+    const { topic } = await this.services.topics.readable(name);
+    const { views } = await this.list();
+    const view = views.find((each) => each.view === name && (each.kind === 'map') === (topic.name === name));
+    if (view) return view;
     throw new TidelineError('not-ready', `no host of view ${name} has answered`);
   }
 }
