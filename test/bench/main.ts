@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { PEER_NAMES, type Benchmark, type Contender, type PeerName, type Sample } from './bench.js';
 import { benchmarks } from './benchmarks/index.js';
@@ -8,16 +8,30 @@ import { machine } from './machine.js';
 import { jsonOf, resultOf, tableOf, type CaseResult } from './result.js';
 
 /**
- * `npm run bench` lists the benchmarks; `npm run bench -- NAME [--vs etcd|nats|bare] [--case C | --first] [--seconds S] [--runs R] [--json]`
- * runs one, or several, or `all`. Ours and the peer run in turn, in one run of this program; what was started is stopped by its process id, also
- * when the program is interrupted.
+ * `npm run bench` lists the benchmarks; `npm run bench -- NAME [--vs etcd|nats|bare] [--case C | --first] [--seconds S] [--runs R] [--json]
+ * [--profile DIR]` runs one, or several, or `all`. Ours and the peer run in turn, in one run of this program; what was started is stopped by its
+ * process id, also when the program is interrupted.
  */
 const WARM_UP_SECONDS = 3;
+
+/** Servers that are started meanwhile write profiles. */
+const profiled = async <T>(directory: string | null, start: () => Promise<T>): Promise<T> => {
+  if (directory === null) return start();
+  const profiler = new URL('profiler.js', import.meta.url).href;
+  const { NODE_OPTIONS } = process.env;
+  process.env['BENCH_PROFILE_DIR'] = resolve(directory);
+  process.env['NODE_OPTIONS'] = `${NODE_OPTIONS ?? ''} --import=${profiler}`;
+  try {
+    return await start();
+  } finally {
+    process.env['NODE_OPTIONS'] = NODE_OPTIONS ?? '';
+  }
+};
 
 const runCase = async (
   benchmark: Benchmark,
   which: string,
-  options: { vs: PeerName | null; seconds: number; runs: number },
+  options: { vs: PeerName | null; seconds: number; runs: number; profileTo: string | null },
 ): Promise<CaseResult> => {
   const directory = mkdtempSync(join(tmpdir(), 'tideline-bench-'));
   const settings = { seconds: options.seconds, directory };
@@ -28,7 +42,7 @@ const runCase = async (
   };
   stopNow = stop;
   try {
-    const ours = await benchmark.ours(settings, which);
+    const ours = await profiled(options.profileTo, () => benchmark.ours(settings, which));
     started.push(ours);
     let peer: Contender | null = null;
     if (options.vs) {
@@ -62,7 +76,7 @@ const interrupted = (): void => {
 
 const list = (): void => {
   console.log(
-    'npm run bench -- NAME|all [--vs etcd|nats|bare] [--case CASE | --first] [--seconds 5] [--runs 3] [--json]\n',
+    'npm run bench -- NAME|all [--vs etcd|nats|bare] [--case CASE | --first] [--seconds 5] [--runs 3] [--json] [--profile DIR]\n',
   );
   for (const benchmark of benchmarks) {
     console.log(`  ${benchmark.name.padEnd(16)} ${benchmark.summary}`);
@@ -86,6 +100,7 @@ const main = async (): Promise<number> => {
       runs: { type: 'string', default: '3' },
       json: { type: 'boolean', default: false },
       first: { type: 'boolean', default: false },
+      profile: { type: 'string' },
     },
   });
   if (positionals.length === 0) {
@@ -127,7 +142,12 @@ const main = async (): Promise<number> => {
     for (const which of cases) {
       const usable = vs && benchmark.peers.includes(vs) ? vs : null;
       if (vs && !usable && chosen.length === 1) console.error(`${benchmark.name} is not measured against ${vs}`);
-      const result = await runCase(benchmark, which, { vs: usable, seconds, runs });
+      const result = await runCase(benchmark, which, {
+        vs: usable,
+        seconds,
+        runs,
+        profileTo: values.profile ?? null,
+      });
       results.push(result);
       if (!values.json) console.log(tableOf(result));
     }

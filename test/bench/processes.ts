@@ -69,6 +69,13 @@ export const residentBytes = (pid: number): number => {
   }
 };
 
+/** Processes into which profiler.ts was loaded; null: none. */
+let profiledPids: Set<number> | null = null;
+
+export const profileProcesses = (pids: readonly number[]): void => {
+  profiledPids = new Set(pids);
+};
+
 /** Process ids with the leader's first, as `measuringCpu` takes them. */
 export const leaderFirst = (pids: readonly number[], leader: number): number[] => [
   ...pids.slice(leader, leader + 1),
@@ -81,10 +88,17 @@ export const leaderFirst = (pids: readonly number[], leader: number): number[] =
  */
 export const measuringCpu = async (servers: readonly number[], work: () => Promise<Sample>): Promise<Sample> => {
   const pids = [...servers, process.pid];
+  // See profiler.ts.
+  const profile = (): void => {
+    if (profiledPids === null) return;
+    for (const pid of servers) if (profiledPids.has(pid)) process.kill(pid, 'SIGUSR2');
+  };
+  profile();
   const before = pids.map(cpuSeconds);
   const began = performance.now();
   const sample = await work();
   const operations = Math.max(1, sample.operations ?? (sample.value * (performance.now() - began)) / 1000);
+  profile();
   const us = pids.map((pid, i) => ((cpuSeconds(pid) - before[i]) * 1e6) / operations);
   const cpuUs: Record<string, number> = { servers: us.slice(0, -1).reduce((sum, each) => sum + each, 0) };
   for (let i = 0; i < servers.length; i++) cpuUs[i === 0 ? 'leader' : `follower-${i}`] = us[i];

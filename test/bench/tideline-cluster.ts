@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { ClusterLauncher } from '../../apps/cli/src/cluster-launcher.js';
 import { freeBasePort } from '../support/free-ports.js';
-import { leaderFirst, measuringCpu, untilTrue } from './processes.js';
+import { leaderFirst, measuringCpu, profileProcesses, untilTrue } from './processes.js';
 import type { Sample } from './bench.js';
 
 /** Standalone nodes, three unless said otherwise, with their defaults (synced), as every benchmark of ours uses them. */
@@ -50,6 +50,7 @@ export const startTideline = async (
     });
     return leader - 1;
   };
+  if (process.env['BENCH_PROFILE_DIR'] !== undefined) profileProcesses(launcher.processes.map(({ pid }) => pid));
   const pids = (): number[] => launcher.processes.map((process) => process.pid);
   return {
     launcher,
