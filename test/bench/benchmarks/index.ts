@@ -11,6 +11,7 @@ import { nestTcp } from './nest-tcp.js';
 import { putNative } from './put-native.js';
 import { putRest } from './put-rest.js';
 import { replay } from './replay.js';
+import { scale } from './scale.js';
 import { scan } from './scan.js';
 import { tail } from './tail.js';
 import { ttlChurn } from './ttl-churn.js';
@@ -31,4 +32,5 @@ export const benchmarks: readonly Benchmark[] = [
   leaderKill,
   growth,
   idle,
+  scale,
 ];
