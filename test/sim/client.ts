@@ -4,7 +4,8 @@ import type { GatewayServices } from '../../apps/gateway/src/gateway-services.js
 import type { OperationInput, OperationOutput } from '../support/linearizability.js';
 import type { Machine } from './machine.js';
 import { TYPED_PREFIX } from './model-of-types.js';
-import { EVENTS, THINGS, type World } from './world.js';
+import { EVENTS, THINGS } from './place.js';
+import type { World } from './world.js';
 import type { WriteFate } from './write-ledger.js';
 
 /** A client that hears nothing asks elsewhere, or gives up. */

@@ -9,6 +9,7 @@ import {
   type GroupId,
   type NodeId,
   type Offset,
+  type Rng,
   type SeededRng,
 } from '#kernel';
 import { FixedLogNodeDirectory, RoutingCommandLog, type LogNode, type NodeDescription } from '#command-log';
@@ -26,10 +27,12 @@ import type { GroupRecord, Replica } from './observer.js';
 import { RemoteNode } from './remote-node.js';
 import { ShadowLog } from './shadow-log.js';
 import { must } from './violation.js';
-import { THINGS, isDiskError, type World } from './world.js';
+import { THINGS } from './place.js';
+import { talkRudely } from './rude-client.js';
+import type { World } from './world.js';
 
 const EPOCH_MS = 1_700_000_000_000;
-const CLUSTER = 'simulated';
+export const CLUSTER = 'simulated';
 export const DATA = 'data';
 /** How long a connection takes to notice that the process at its other end is gone. */
 const NOTICE_MS = 300;
@@ -105,12 +108,15 @@ export class Machine {
         this.unusable = error.message;
         this.world.trace.note(`node ${this.id} does not start: ${error.message}`);
         this.kill();
-      } else if (isDiskError(error)) {
+      } else if (isDiskError(error) || (error instanceof TidelineError && error.code === 'unsupported-version')) {
         this.world.trace.note(`node ${this.id} does not start: ${(error as Error).message}`);
         this.kill();
       } else throw error;
     }
   }
+
+  /** Peers that have had a frame of this machine, and so know its directory. */
+  readonly knownTo = new Set<NodeId>();
 
   /** The peers do not take it for the node that it was: its disk is another. */
   isOutcast = false;
@@ -274,6 +280,11 @@ export class Machine {
     this.meta.ensureTopics(world.topics);
   }
 
+  /** Somebody who does not speak the protocol talks to its gateway. */
+  hearRudeness(rng: Rng): void {
+    if (this.gateway !== null) talkRudely(this.gateway, this.gateway.time, rng);
+  }
+
   /** Calls back some time after the process ended. Returns how to stop that. */
   whenDown(listener: () => void): () => void {
     this.brokenTails.add(listener);
@@ -373,7 +384,9 @@ export class Machine {
     network.frame(id, peer, () => {
       trace.mix(frame.length ^ (id << 24) ^ (peer << 28));
       // A copy: nobody shares memory over a wire, and a frame may arrive twice.
-      if (target.directory?.admitPeer(id, directory)) target.replicaNode?.receive(id, Buffer.from(frame));
+      if (!target.directory?.admitPeer(id, directory)) return;
+      this.knownTo.add(peer);
+      target.replicaNode?.receive(id, Buffer.from(frame));
     });
     return true;
   }
@@ -431,6 +444,12 @@ const readingAtLocalTime = (views: ViewHost, clock: Clock): ViewQuery => {
   const get: ViewQuery['get'] = (request) =>
     views.get({ ...request, at: { offset: request.at.offset, time: asLogTime(clock.wallMs()) } });
   return Object.assign(Object.create(views) as ViewHost, { get });
+};
+
+/** What the operating system says of a bad or full disk. */
+export const isDiskError = (error: unknown): boolean => {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'EIO' || code === 'ENOSPC';
 };
 
 export const describeNodes = (count: number): NodeDescription[] =>

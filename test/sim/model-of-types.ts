@@ -1,5 +1,5 @@
 import { RecordCursor, decodeOp } from '#wire';
-import { readElements } from '../../libs/views/src/types/elements.js';
+import { readElements } from '../../libs/views/src/testing/index.js';
 import type { Entry } from '#views';
 
 /** Keys whose values are changed by commands of data types, and by nothing else. */

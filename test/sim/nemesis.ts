@@ -1,6 +1,19 @@
-import { META_GROUP, asOffset, randomBelow, randomChance, type Rng } from '#kernel';
-import type { Machine } from './machine.js';
+import { crc32 } from 'node:zlib';
+import {
+  META_GROUP,
+  asOffset,
+  isTidelineError,
+  randomBelow,
+  randomChance,
+  readU32,
+  writeU32,
+  type ErrorCode,
+  type Rng,
+} from '#kernel';
+import { DIRECTORY_VERSION, META_FILE, openDataDirectory } from '#storage';
+import { CLUSTER, DATA, type Machine } from './machine.js';
 import { FAULT_KINDS, type FaultKind } from './swarm.js';
+import { must } from './violation.js';
 import type { World } from './world.js';
 
 /** What was written this long ago is settled: the log's watermark covers it. */
@@ -231,7 +244,7 @@ export class Nemesis {
     if (this.world.swarm.voters < 3 || this.world.swarm.everyMs.membership > 0) return;
     const { victim } = this;
     const { disk, life } = victim;
-    if (!victim.isUp || disk.faults.stallRate > 0) return;
+    if (!victim.isUp || victim.isOutcast || disk.faults.stallRate > 0) return;
     const files = new Map<string, number>();
     for (const path of disk.files()) {
       if (!/\.(log|index|timeindex|checkpoint)$|\/state$/.test(path)) continue;
@@ -290,6 +303,90 @@ export class Nemesis {
     this.note(`the clock of node ${machine.id} is off by ${machine.wallOffsetMs} ms`);
   }
 
+  /** Of a leader alone: what it stamps must not go back, nor run ahead of what its successor will stamp. */
+  leaderClockStep(): void {
+    const leader = this.world.leader(this.any(this.world.groups));
+    if (leader === null) return;
+    const ms = Math.floor(this.between(-3000, 3000));
+    leader.wallOffsetMs += ms;
+    this.note(`the clock of the leader, node ${leader.id}, steps by ${ms} ms`);
+  }
+
+  /* ---- data directories ---- */
+
+  private refuses(machine: Machine, nodeId: number, code: ErrorCode): void {
+    let refusal: unknown = null;
+    try {
+      openDataDirectory({
+        fs: machine.disk,
+        directory: DATA,
+        nodeId: nodeId as never,
+        clusterId: CLUSTER,
+        rng: this.rng,
+      }).close();
+    } catch (error) {
+      refusal = error;
+    }
+    must(
+      isTidelineError(refusal, code),
+      8,
+      () => `the directory of node ${machine.id} was not refused with ${code} but: ${String(refusal)}`,
+    );
+  }
+
+  /** Somebody starts the same node twice. */
+  secondProcess(): void {
+    const machine = this.machine();
+    if (machine === null) return;
+    this.note(`a second process is started in the directory of node ${machine.id}`);
+    this.refuses(machine, machine.id, 'directory-locked');
+  }
+
+  /** A program is started that is older than the data: it leaves them alone. */
+  newerVersion(): void {
+    const machine = this.machine();
+    const path = `${DATA}/${META_FILE}`;
+    if (machine === null || !machine.disk.files().includes(path)) return;
+    const { disk } = machine;
+    machine.kill();
+    disk.forgetFailures();
+    const before = disk.contents(path);
+    const newer = Buffer.from(before);
+    writeU32(newer, 4, readU32(before, 4) + DIRECTORY_VERSION);
+    writeU32(newer, newer.length - 4, crc32(newer.subarray(0, newer.length - 4)));
+    disk.overwrite(path, newer);
+    this.note(`the data of node ${machine.id} are of a later version than its program`);
+    const all = (): string =>
+      disk
+        .files()
+        .map((name) => `${name} ${crc32(disk.contents(name))}`)
+        .join('\n');
+    const files = all();
+    machine.start();
+    must(!machine.isUp, 10, () => `node ${machine.id} starts with data of a later version`);
+    must(all() === files, 10, () => `node ${machine.id} changes data of a later version`);
+    disk.overwrite(path, before);
+    this.restartLater(machine, this.between(50, 2000));
+  }
+
+  /** The disk is lost, and somebody starts the node under its old id with a new one. Once, and only where the others can do without it. */
+  blankDisk(): void {
+    const { world, victim } = this;
+    const { swarm, machines } = world;
+    if (swarm.voters < 3 || swarm.voters < swarm.nodes || swarm.everyMs.membership > 0) return;
+    if (victim.isOutcast || victim.unusable !== null || world.queue.now < SETTLED_MS) return;
+    if (machines.some((machine) => machine !== victim && !victim.knownTo.has(machine.id))) return;
+    this.note(`node ${victim.id} comes back with an empty disk`);
+    victim.replaceDisk();
+    this.restartLater(victim, this.between(50, 1000));
+  }
+
+  /* ---- strangers ---- */
+
+  rudeClient(): void {
+    this.machine()?.hearRudeness(this.rng);
+  }
+
   /* ---- operators ---- */
 
   membership(): void {
@@ -323,7 +420,7 @@ export class Nemesis {
 
   trim(): void {
     // All of it on all that are there: who is not there, or behind, needs a snapshot.
-    const everywhere = randomChance(this.rng, 0.3);
+    const everywhere = randomChance(this.rng, 0.6);
     const machines = everywhere ? this.world.up : [this.any(this.world.machines)];
     for (const machine of machines) {
       const group = machine.group(this.world.events.group);

@@ -4,7 +4,8 @@ import type { Subscription } from 'rxjs';
 import { ExactTailChecker } from './checkers/exact-tails.js';
 import type { Machine } from './machine.js';
 import { Violation } from './violation.js';
-import type { Place, World } from './world.js';
+import type { Place } from './place.js';
+import type { World } from './world.js';
 
 /** Small enough that credit matters. */
 const CREDIT_BYTES = 8192;

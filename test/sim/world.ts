@@ -28,26 +28,16 @@ import { StateMachineSafetyChecker } from './checkers/state-machine-safety.js';
 import { TrueOutcomesChecker } from './checkers/true-outcomes.js';
 import { ViewIsFoldChecker } from './checkers/view-is-fold.js';
 import { EventQueue, type Owner } from './event-queue.js';
-import { Machine, describeNodes } from './machine.js';
+import { Machine, describeNodes, isDiskError } from './machine.js';
 import type { Mutant } from './mutants.js';
 import { Network } from './network.js';
 import { GroupRecord, Observer, type Replica } from './observer.js';
+import { EVENTS, THINGS, type Place } from './place.js';
 import { ReferenceView } from './reference-view.js';
 import type { Swarm } from './swarm.js';
 import { Trace } from './trace.js';
 import { rethrowViolation } from './violation.js';
 import { WriteLedger } from './write-ledger.js';
-
-/** The topic with views, of one to three partitions, and one that is a log and nothing else. */
-export const THINGS = 'things';
-export const EVENTS = 'events';
-
-/** A partition and its Raft group. */
-export interface Place {
-  readonly topic: string;
-  readonly partition: number;
-  readonly group: GroupId;
-}
 
 /** How often hosts are asked for their digests and queues for their length. */
 const SAMPLE_MS = 500;
@@ -78,6 +68,7 @@ export class World {
   readonly trueOutcomes = new TrueOutcomesChecker(this.ledger);
   readonly durableReads = new DurableReadsChecker();
   readonly expiry = new ExpiryChecker();
+  readonly keptAcknowledgements = new KeptAcknowledgementsChecker();
   readonly keptSuffix = new KeptSuffixChecker();
   readonly oneChange = new OneChangeChecker();
   readonly equalDigests = new EqualDigestsChecker();
@@ -118,7 +109,7 @@ export class World {
       new NoWayBackChecker(),
       new OneVoteChecker(),
       new DurableAcknowledgementsChecker((group, node) => this.machine(node)?.group(group)?.term ?? 0),
-      new KeptAcknowledgementsChecker(),
+      this.keptAcknowledgements,
       new NoCommittedCutChecker(),
       new NoGapsChecker(),
       this.keptSuffix,
@@ -259,6 +250,7 @@ export class World {
   /** All is quiet and has converged: histories, fates of writes, and what views hold. */
   end(): void {
     for (const machine of this.machines) {
+      if (machine.isOutcast) for (const replica of machine.replicas) this.keptAcknowledgements.outcast(replica);
       if (machine.unusable !== null) continue;
       for (const reference of this.references.values()) this.compare(machine, reference);
     }
@@ -291,9 +283,3 @@ export class World {
     this.queue.settle();
   }
 }
-
-/** What the operating system says of a bad or full disk. */
-export const isDiskError = (error: unknown): boolean => {
-  const { code } = error as NodeJS.ErrnoException;
-  return code === 'EIO' || code === 'ENOSPC';
-};

@@ -124,7 +124,6 @@ const openLocked = (
   lock: { release(): void },
 ): DataDirectory => {
   const path = `${directory}/${META_FILE}`;
-  if (fs.existsSync(`${path}.tmp`)) fs.unlinkSync(`${path}.tmp`);
   const isNew = !fs.existsSync(path);
   if (isNew) {
     const others = fs.readdirSync(directory).filter((name) => parseGroupDirectoryName(name) !== null);
@@ -155,6 +154,8 @@ const openLocked = (
       { details: { directory, nodeId: meta.nodeId } },
     );
   }
+  // Only now is it known that this program may change anything here.
+  if (fs.existsSync(`${path}.tmp`)) fs.unlinkSync(`${path}.tmp`);
   const write = (next: NodeMeta): void => {
     writeNodeMeta(fs, directory, next);
     meta = next;

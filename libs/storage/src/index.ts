@@ -1,4 +1,11 @@
-export { CLUSTER_ID_PATTERN, openDataDirectory, type DataDirectory, type OpenDataDirectory } from './data-directory.js';
+export {
+  CLUSTER_ID_PATTERN,
+  DIRECTORY_VERSION,
+  META_FILE,
+  openDataDirectory,
+  type DataDirectory,
+  type OpenDataDirectory,
+} from './data-directory.js';
 export type * from './file-system.js';
 export { nodeFileSystem } from './node-file-system.js';
 export type * from './partition-log.js';

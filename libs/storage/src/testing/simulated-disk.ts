@@ -340,6 +340,17 @@ export class SimulatedDisk implements FileSystem {
     return bytes;
   }
 
+  /** What programs see of the file. */
+  contents(path: string): Buffer {
+    const inode = this.inode(path);
+    return inode.read(inode.size, 0);
+  }
+
+  /** A file of the same length takes its place, on both images. */
+  overwrite(path: string, bytes: Buffer): void {
+    this.alter(path, 0, bytes.length, (target) => target.set(bytes));
+  }
+
   /** Paths of all files, sorted. */
   files(): string[] {
     return [...this.names.keys()].sort();

@@ -1,3 +1,4 @@
 export * from './model-view.js';
 export * from './batch-source.js';
 export * from './typed-entry.js';
+export { readElements } from '../types/elements.js';
