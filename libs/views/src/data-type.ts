@@ -1,5 +1,6 @@
 import { RECORD_BYTES_MAX, TidelineError, type ErrorCode, type LogTime, type Offset } from '#kernel';
 import { conditions } from './conditions.js';
+import { lifetime } from './lifetime.js';
 
 /**
  * A data type: commands that records carry as their op. Everything in it is a pure function of its arguments, or replicas differ: no
@@ -36,6 +37,7 @@ export interface CommandState {
   readonly value: Buffer;
   readonly offset: Offset;
   readonly logTime: LogTime;
+  /** By its TTL; null: it has none. A view's idle time is not in it. */
   readonly expiresAt: LogTime | null;
 }
 
@@ -54,8 +56,13 @@ export interface CommandRecord extends CommandInput {
 }
 
 export type CommandEffect =
-  /** The entry gets this value; the record's expiry unless another is given. `result` is JSON text. */
+  /**
+   * The entry gets this value; the record's expiry unless another is given. `result` is JSON text. Where that is no expiry, a new entry, or
+   * one whose expiry the effect leaves out, gets the view's default.
+   */
   | { readonly effect: 'put'; readonly value: Buffer; readonly expiresAt?: LogTime | null; readonly result?: string }
+  /** The live entry stays as it is, but was used now and has this expiry; left out: the one it has. */
+  | { readonly effect: 'renew'; readonly expiresAt?: LogTime | null; readonly result?: string }
   | { readonly effect: 'delete'; readonly result?: string }
   | { readonly effect: 'none'; readonly result?: string }
   | { readonly effect: 'refuse'; readonly code: ErrorCode; readonly message: string };
@@ -75,7 +82,7 @@ export class CommandTable {
   private readonly commands = new Map<string, FoundCommand>();
 
   constructor(types: readonly DataType[]) {
-    for (const type of [conditions, ...types]) {
+    for (const type of [conditions, lifetime, ...types]) {
       for (const [name, command] of Object.entries(type.commands)) {
         if (this.commands.has(name)) throw new RangeError(`two commands are called ${name}`);
         this.commands.set(name, { type, command });

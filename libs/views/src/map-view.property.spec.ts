@@ -37,6 +37,42 @@ const headers = fc.constantFrom(
   ],
   [{ name: 'content-type', value: Buffer.alloc(200, 97) }],
 );
+const LIFETIME_OPS = [
+  ['touch'],
+  ['touch'],
+  ['persist'],
+  ['expire', '0'],
+  ['expire', '3'],
+  ['expire', '30'],
+  ['expire', '30', 'NX'],
+  ['expire', '12', 'xx'],
+  ['expire', '12', 'gt'],
+  ['expire', '12', 'lt'],
+  ['expire', 'soon'],
+  ['expire', '5', 'ever'],
+  ['expire'],
+  ['touch', 'me'],
+].map(([name, ...args]) =>
+  encodeOp(
+    name,
+    args.map((arg) => Buffer.from(arg)),
+  ),
+);
+
+/** Of views: a few that are usual, and any. */
+const settings = fc.oneof(
+  { weight: 2, arbitrary: fc.constant({}) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      defaultTtlMs: fc.constantFrom(null, null, 6, 40),
+      maxIdleMs: fc.constantFrom(null, null, 4, 25),
+      maxEntries: fc.constantFrom(null, 1, 3, 8, 20),
+      maxBytes: fc.constantFrom(null, null, 1, 300, 2000),
+    }),
+  },
+);
+
 const condition = fc.oneof(
   fc.constant({ kind: 'absent' } as const),
   fc.constant({ kind: 'present' } as const),
@@ -45,6 +81,7 @@ const condition = fc.oneof(
 const op = fc.oneof(
   { weight: 6, arbitrary: condition.map((c) => encodeConditionalOp(PUT_IF, c)) },
   { weight: 3, arbitrary: condition.map((c) => encodeConditionalOp(DEL_IF, c)) },
+  { weight: 5, arbitrary: fc.constantFrom(...LIFETIME_OPS) },
   {
     weight: 1,
     arbitrary: fc.constantFrom(
@@ -157,12 +194,12 @@ const expectSameScan = (view: MapView, model: ModelView, request: Step & { do: '
 describe('a map view', () => {
   test('does what the model does, whatever is removed, reclaimed or restored in between', () => {
     fc.assert(
-      fc.property(fc.array(step, { minLength: 1, maxLength: 40 }), (steps) => {
+      fc.property(fc.array(step, { minLength: 1, maxLength: 40 }), settings, (steps, options) => {
         const source = new BatchSource();
-        const model = new ModelView();
-        const eager = new MapView();
-        const lazy = new MapView();
-        let restarted = new MapView();
+        const model = new ModelView(options);
+        const eager = new MapView(options);
+        const lazy = new MapView(options);
+        let restarted = new MapView(options);
         const changes: ViewChange[] = [];
         eager.onChange((change) => changes.push(change));
         let frozen: { readonly writer: Iterable<Buffer>; readonly digest: string; readonly entries: number } | null =
@@ -184,7 +221,7 @@ describe('a map view', () => {
             const until = asLogTime(Math.max(0, source.logTime + next.ahead));
             expect(eager.expire({ until, max: next.max })).toBeLessThanOrEqual(next.max);
           } else if (next.do === 'reclaim') eager.reclaim(next.bytes);
-          else if (next.do === 'restart') restarted = MapView.restore(piecesOf(restarted, next.piece));
+          else if (next.do === 'restart') restarted = MapView.restore(piecesOf(restarted, next.piece), options);
           else if (next.do === 'freeze')
             frozen ??= { writer: eager.freeze(), digest: eager.digest, entries: eager.entries };
           else for (const view of [eager, lazy]) expectSameScan(view, model, next, model.logTime);
@@ -192,8 +229,9 @@ describe('a map view', () => {
           expect(restarted.digest).toBe(lazy.digest);
         }
         for (const view of [eager, lazy, restarted]) expectSame(view, model);
+        expect([eager.evictedCount, lazy.evictedCount]).toEqual([model.evictedCount, model.evictedCount]);
         if (frozen) {
-          const thawed = MapView.restore(frozen.writer);
+          const thawed = MapView.restore(frozen.writer, options);
           expect(thawed.digest).toBe(frozen.digest);
           expect(thawed.entries).toBe(frozen.entries);
         }

@@ -9,7 +9,7 @@ import {
   decodeOp,
   type Op,
 } from '#wire';
-import { ArchiveQueue, copyOfEntry, sizeOfEntry } from './archive-queue.js';
+import { ArchiveQueue, copyOfEntry, sizeOfEntry, type LeavingEntry } from './archive-queue.js';
 import {
   COMPUTED_VALUE_BYTES_MAX,
   CommandTable,
@@ -24,19 +24,25 @@ import {
 import { DigestMarks, digestOfAll, type SlotDigests } from './digest-marks.js';
 import { OrderedKeys } from './ordered-keys.js';
 import { SlotsReader, SnapshotReader, SnapshotWriter, type SlotPlace, type SnapshotTable } from './snapshot-v2.js';
+import { SizeLimit } from './size-limit.js';
 import type { Slot } from './slot.js';
-import { EntryDraft, type StoredEntry } from './stored-entry.js';
+import { EntryDraft, EntryFlag, type StoredEntry } from './stored-entry.js';
 import type { ApplyResult, Entry, ScanPage } from './view-query.js';
-import { ViewState } from './view-state.js';
+import { ViewState, type ViewStateOptions } from './view-state.js';
 
-export interface MapViewOptions {
-  /** Results of commands that are kept; older ones are `result-evicted`. */
-  readonly resultsMax?: number;
+/** All but `dataTypes` and `onDefect` are a matter of the state: the same on every host and from start to start. */
+export interface MapViewOptions extends ViewStateOptions {
   readonly dataTypes?: readonly DataType[];
   /** A data type threw: the command has the result `internal` and no effect, here as on every host. For reporting; must not throw. */
   readonly onDefect?: (error: unknown, command: { readonly name: string; readonly offset: Offset }) => void;
-  /** Expired entries leave by `due` and `removeExpired`, and none is lost that was overwritten after it had expired. */
+  /** Expired and evicted entries leave by `due` and `removeExpired`, and none is lost that was overwritten after it had expired. */
   readonly archive?: boolean;
+  /** Time to live of what is written without one; null: none. */
+  readonly defaultTtlMs?: number | null;
+  /** Live entries above which the least recently used are evicted; null: no limit. */
+  readonly maxEntries?: number | null;
+  /** The same of `countedBytes`, together. */
+  readonly maxBytes?: number | null;
   /** Records of other slots have no effect and leave no result: for a view that is only made to build these anew. */
   readonly slots?: ReadonlySet<number>;
 }
@@ -44,8 +50,8 @@ export interface MapViewOptions {
 export type ViewChange =
   | { readonly type: 'put'; readonly entry: Entry }
   | { readonly type: 'delete'; readonly key: Buffer; readonly offset: Offset }
-  /** `offset` is that of the entry that expired. */
-  | { readonly type: 'expire'; readonly key: Buffer; readonly offset: Offset };
+  /** The entry written at `offset` expired, or was evicted. */
+  | { readonly type: 'expire'; readonly key: Buffer; readonly offset: Offset; readonly evicted: boolean };
 
 export type ViewChangeListener = (change: ViewChange) => void;
 
@@ -106,9 +112,16 @@ export class MapView {
   private skips: Uint8Array | null = null;
   /** Digests at offsets that are the same on all hosts; none while a slot is stopped. */
   readonly marks = new DigestMarks();
+  /** −1: none. */
+  private readonly defaultTtlMs: number;
+  /** Null: the view may hold anything. */
+  private limit: SizeLimit | null = null;
+  private readonly limits: { readonly entries: number; readonly bytes: number } | null;
+  /** Entries that had to make room, since the process started. */
+  evictedCount = 0;
 
   /** Empty, or what a MapViewRestorer has read. */
-  constructor(options: MapViewOptions = {}, state: ViewState = new ViewState(options.resultsMax)) {
+  constructor(options: MapViewOptions = {}, state: ViewState = new ViewState(options)) {
     this.state = state;
     this.archiveQueue = options.archive === true ? new ArchiveQueue() : null;
     this.watched = this.archiveQueue !== null;
@@ -119,6 +132,13 @@ export class MapView {
       this.skips = new Uint8Array(SLOTS).fill(Skip.NotOfThisView);
       for (const slot of options.slots) this.skips[slot] = Skip.No;
     }
+    this.defaultTtlMs = options.defaultTtlMs ?? -1;
+    const { maxEntries = null, maxBytes = null } = options;
+    this.limits =
+      maxEntries === null && maxBytes === null
+        ? null
+        : { entries: maxEntries ?? Infinity, bytes: maxBytes ?? Infinity };
+    this.measure();
   }
 
   /** Applied up to here. */
@@ -141,7 +161,7 @@ export class MapView {
   get bytes(): number {
     let sum = 0;
     for (const slot of this.state.slots) if (slot) sum += slot.bytes;
-    return sum + (this.order?.bytes ?? 0) + this.archiveQueueBytes;
+    return sum + (this.order?.bytes ?? 0) + (this.limit?.order.bytes ?? 0) + this.archiveQueueBytes;
   }
 
   /** Expired entries leave by `due` and `removeExpired`. */
@@ -149,7 +169,7 @@ export class MapView {
     return this.archiveQueue !== null;
   }
 
-  /** Taken by expired entries that were overwritten or deleted and still have to be archived. Whoever feeds the view bounds it. */
+  /** Taken by entries that still have to be archived but are out of the index. Whoever feeds the view bounds it. */
   get archiveQueueBytes(): number {
     return this.archiveQueue?.bytes ?? 0;
   }
@@ -213,6 +233,7 @@ export class MapView {
    * all at its offset.
    */
   applyDerived(batch: Buffer): void {
+    assert(this.limits === null, 'entries that a projection made have no order of use');
     this.applyBatch(batch, 0, batchLastOffset(batch));
     this.bytesSinceReclaim += batch.length;
     this.afterApplying();
@@ -276,7 +297,8 @@ export class MapView {
     draft.valueBytes = bytes;
     draft.valueStart = cursor.valueStart;
     draft.valueEnd = cursor.valueEnd;
-    draft.expiresAt = cursor.ttlMs < 0 ? -1 : logTime + cursor.ttlMs;
+    const ttlMs = cursor.ttlMs < 0 ? this.defaultTtlMs : cursor.ttlMs;
+    draft.expiresAt = ttlMs < 0 ? -1 : logTime + ttlMs;
     draft.dataType = -1;
     draft.computed = false;
     this.putEntry(slot, bucket, hash, cursor);
@@ -340,7 +362,7 @@ export class MapView {
       try {
         const problem = command.validate(args, record);
         if (problem !== null) effect = { effect: 'refuse', code: 'bad-request', message: problem };
-        else effect = checkEffect(command.apply(live ? this.commandState(stored, own) : null, args, record));
+        else effect = checkEffect(command.apply(live ? this.commandState(stored, own) : null, args, record), live);
       } catch (error) {
         // A defect of the type, the same on every host since commands are pure; but the words of an engine's error may not be.
         effect = { effect: 'refuse', code: 'internal', message: `the data type failed on ${op.name}` };
@@ -353,10 +375,12 @@ export class MapView {
     if (effect.effect === 'put') {
       const { draft } = this;
       const expiresAt = effect.expiresAt === undefined ? record.expiresAt : effect.expiresAt;
+      // An entry that has lost its expiry keeps it lost, until it is written as a whole.
+      const byDefault = this.defaultTtlMs >= 0 && (effect.expiresAt === undefined || !live);
       draft.valueBytes = effect.value;
       draft.valueStart = 0;
       draft.valueEnd = effect.value.length;
-      draft.expiresAt = expiresAt ?? -1;
+      draft.expiresAt = expiresAt ?? (byDefault ? logTime + this.defaultTtlMs : -1);
       draft.dataType = dataType;
       draft.computed = effect.value !== record.value;
       if (type.contentType) {
@@ -365,6 +389,8 @@ export class MapView {
       }
       this.putEntry(slot, bucket, hash, cursor, contentType);
       entryOffset = offset;
+    } else if (effect.effect === 'renew') {
+      this.renewEntry(slot, bucket, hash, offset, effect.expiresAt);
     } else if (effect.effect === 'delete') {
       if (bucket >= 0) this.removeEntry(slot, bucket, offset);
       entryOffset = asOffset(0);
@@ -379,7 +405,8 @@ export class MapView {
   }
 
   private commandState(stored: StoredEntry, copied: boolean): CommandState {
-    const { value, offset, logTime, expiresAt } = this.state.entryOf(stored);
+    const { value, offset, logTime } = this.state.entryOf(stored);
+    const expiresAt = stored.ttlEnd === Infinity ? null : asLogTime(stored.ttlEnd);
     return { value: copied ? Buffer.from(value) : value, offset, logTime, expiresAt };
   }
 
@@ -391,13 +418,90 @@ export class MapView {
     draft.keyStart = cursor.keyStart;
     draft.keyEnd = cursor.keyEnd;
     draft.offset = cursor.offset;
+    draft.touchedAt = -1;
     draft.contentType = contentType;
     draft.typeStart = draft.typeEnd = -1;
     if (cursor.headerCount > 0) this.readContentType(cursor);
     if (this.watched && bucket >= 0) this.leaveExpired(slot, bucket);
+    if (this.limit !== null && bucket >= 0) this.limit.leave(slot.load(bucket));
     slot.put(bucket, draft);
     if (bucket < 0 && this.order) this.keepOrdered(cursor);
+    if (this.limit !== null) this.limit.enter(hash, this.state.entry);
     if (this.listeners.length > 0) this.tellPut();
+    if (this.limit !== null && this.limit.exceeded) this.makeRoom(this.limit);
+  }
+
+  /** Of a live entry: it stays as it is, but was used now. `expiresAt` undefined: it keeps its own TTL. */
+  private renewEntry(
+    slot: Slot,
+    bucket: number,
+    hash: number,
+    touchedAt: Offset,
+    expiresAt: LogTime | null | undefined,
+  ): void {
+    const { draft } = this;
+    const old = slot.load(bucket);
+    draft.hash = hash;
+    draft.bytes = draft.valueBytes = old.chunk;
+    draft.keyStart = old.keyStart;
+    draft.keyEnd = old.keyEnd;
+    draft.valueStart = old.valueStart;
+    draft.valueEnd = old.valueEnd;
+    draft.offset = old.offset;
+    draft.touchedAt = touchedAt;
+    draft.expiresAt = expiresAt === undefined ? (old.ttlEnd === Infinity ? -1 : old.ttlEnd) : (expiresAt ?? -1);
+    draft.contentType = old.contentType;
+    draft.typeStart = old.typeStart;
+    draft.typeEnd = old.typeEnd;
+    draft.dataType = old.dataType;
+    draft.computed = (old.flags & EntryFlag.Computed) !== 0;
+    this.limit?.leave(old);
+    slot.put(bucket, draft);
+    this.limit?.enter(hash, this.state.entry);
+    if (this.listeners.length > 0) this.tellPut();
+  }
+
+  /**
+   * What has expired leaves first, since it does not count; then the live entries not used for longest. Which live ones go depends on the log
+   * alone: with expired ones in the index, more is removed than was needed to see that nothing has to be evicted, and never less.
+   */
+  private makeRoom(limit: SizeLimit): void {
+    const { logTime } = this.draft;
+    while (limit.exceeded) {
+      const due = this.nextDueSlot(logTime);
+      if (due !== null) {
+        const bucket = nextDue(due, logTime);
+        if (bucket < 0) continue;
+        this.archiveQueue?.push(this.state.entryOf(due.load(bucket)));
+        this.removeDue(due, bucket);
+        continue;
+      }
+      const usedAt = limit.order.first();
+      const hash = limit.order.firstHash;
+      const slot = this.state.slot(slotOf(hash));
+      const bucket = slot.findUsedAt(hash, usedAt);
+      assert(bucket >= 0, 'an entry is in the order of use and nowhere else');
+      this.evict(slot, bucket);
+    }
+  }
+
+  private evict(slot: Slot, bucket: number): void {
+    const old = slot.load(bucket);
+    this.order?.remove(old.chunk, old.keyStart, old.keyEnd);
+    this.archiveQueue?.push(this.state.entryOf(old), asLogTime(this.draft.logTime));
+    this.limit!.leave(old);
+    if (this.listeners.length > 0) this.tellGone('expire', old.key, asOffset(old.offset), true);
+    slot.remove(bucket, true);
+    this.evictedCount++;
+  }
+
+  /** Counts what is in the index, and puts it in the order of use. */
+  private measure(): void {
+    if (this.limits === null) return;
+    this.limit = new SizeLimit(this.limits.entries, this.limits.bytes);
+    this.limit.fill((visit) => {
+      for (const slot of this.state.slots) slot?.forEach(visit);
+    });
   }
 
   /** Of an entry about to be overwritten: one that has expired goes the way of those that did. */
@@ -420,6 +524,7 @@ export class MapView {
     const alive = old.expiresAt > this.draft.logTime;
     this.order?.remove(old.chunk, old.keyStart, old.keyEnd);
     if (!alive) this.archiveQueue?.push(this.state.entryOf(old));
+    this.limit?.leave(old);
     if (this.listeners.length > 0) {
       if (alive) this.tellGone('delete', old.key, offset);
       else this.tellGone('expire', old.key, asOffset(old.offset));
@@ -586,17 +691,17 @@ export class MapView {
   }
 
   /**
-   * Expired entries that the archive is to have: first those that were overwritten since, then those in the index, earliest first; of one
+   * Expired and evicted entries that the archive is to have: first those that are out of the index since, then those in the index, earliest first; of one
    * key in the order in which they were written. They stay, invisible, until `removeExpired` is called with them. Copies; at most `max`, and
    * about `bytesMax` or one.
    */
-  due(request: { readonly until: LogTime; readonly max: number; readonly bytesMax: number }): Entry[] {
+  due(request: { readonly until: LogTime; readonly max: number; readonly bytesMax: number }): LeavingEntry[] {
     assert(this.archiveQueue !== null, 'a view without an archive');
     const queue = this.archiveQueue;
     const until = Math.min(request.until, this.logTime);
-    const due: Entry[] = [];
+    const due: LeavingEntry[] = [];
     let bytes = 0;
-    const add = (entry: Entry): void => {
+    const add = (entry: LeavingEntry): void => {
       due.push(entry);
       bytes += sizeOfEntry(entry);
     };
@@ -653,6 +758,7 @@ export class MapView {
   private removeDue(slot: Slot, bucket: number): void {
     const due = slot.load(bucket);
     this.order?.remove(due.chunk, due.keyStart, due.keyEnd);
+    this.limit?.leave(due);
     if (this.listeners.length > 0) this.tellGone('expire', due.key, asOffset(due.offset));
     slot.remove(bucket, false);
   }
@@ -677,8 +783,8 @@ export class MapView {
     this.tell(entry.key, { type: 'put', entry });
   }
 
-  private tellGone(type: 'delete' | 'expire', key: Buffer, offset: Offset): void {
-    this.tell(key, { type, key, offset });
+  private tellGone(type: 'delete' | 'expire', key: Buffer, offset: Offset, evicted = false): void {
+    this.tell(key, type === 'expire' ? { type, key, offset, evicted } : { type, key, offset });
   }
 
   private tell(key: Buffer, change: ViewChange): void {
@@ -709,12 +815,14 @@ export class MapView {
   /** Lets go of what is in these slots and serves them no more, until `adoptSlots`. Listeners miss what changes meanwhile. */
   stopSlots(numbers: Iterable<number>): void {
     const { state } = this;
-    for (const number of numbers) {
+    // What makes room in one slot is written to others: none of them can be right, or be built anew, alone.
+    for (const number of this.limits === null ? numbers : Array(SLOTS).keys()) {
       this.skips ??= new Uint8Array(SLOTS);
       this.skips[number] = Skip.Stopped;
       state.dropSlot(number);
     }
     this.order = null;
+    this.measure();
     this.marks.clear();
   }
 
@@ -736,8 +844,9 @@ export class MapView {
     state.results.replace(NOT_KNOWN, other.state.results);
     const { archiveQueue } = other;
     for (let place = 0; archiveQueue && place < archiveQueue.length; place++)
-      this.archiveQueue?.push(archiveQueue.at(place));
+      this.archiveQueue?.take(archiveQueue.at(place));
     this.order = null;
+    this.measure();
     this.marks.clear();
   }
 
@@ -801,7 +910,7 @@ export class MapViewRestorer {
   private readonly reader: SnapshotReader;
 
   constructor(private readonly options: MapViewOptions = {}) {
-    this.reader = new SnapshotReader(options.resultsMax);
+    this.reader = new SnapshotReader(options);
   }
 
   /** The piece is copied. @throws TidelineError `storage-damaged` | `unsupported-version` */
@@ -829,7 +938,7 @@ export class MapViewSlotsRestorer {
     table: SnapshotTable,
     private readonly options: MapViewOptions = {},
   ) {
-    this.reader = new SlotsReader(preamble, table, options.resultsMax);
+    this.reader = new SlotsReader(preamble, table, options);
     this.missing = new Set(
       table.slots.map(({ slot }) => slot).filter((slot) => options.slots === undefined || options.slots.has(slot)),
     );
@@ -879,10 +988,19 @@ const startsWith = (key: Uint8Array, prefix: Uint8Array): boolean => {
   return true;
 };
 
+const KNOWN_EFFECTS: ReadonlySet<string> = new Set<CommandEffect['effect']>([
+  'put',
+  'renew',
+  'delete',
+  'none',
+  'refuse',
+]);
+
 /** What a data type gave back, if the view can work with it; what is too large is refused. @throws AssertionError */
-const checkEffect = (effect: CommandEffect): CommandEffect => {
+const checkEffect = (effect: CommandEffect, live: boolean): CommandEffect => {
   const { effect: kind } = effect;
-  assert(kind === 'put' || kind === 'delete' || kind === 'none' || kind === 'refuse', 'a command has no such effect');
+  assert(KNOWN_EFFECTS.has(kind), 'a command has no such effect');
+  assert(kind !== 'renew' || live, 'a command renewed what is not there');
   if (kind === 'refuse') return effect;
   assert(kind !== 'put' || Buffer.isBuffer(effect.value), 'a command put something else than a buffer');
   assert(effect.result === undefined || typeof effect.result === 'string', 'a result is JSON text');

@@ -127,16 +127,15 @@ export class Slot {
     if (this.uncaptured.length > 0) this.captureAll();
     const size = draft.storedBytes;
     let to = bucket;
+    let oldExpiry = Infinity;
     if (to >= 0) {
       const old = this.load(to);
       this.leave(draft.hash, old, old.expiresAt > draft.logTime);
       this.drop(this.index[2 * to + 1], old.end - old.start);
-      // A heap item for the same time already stands.
-      if (draft.expiresAt >= 0 && draft.expiresAt !== old.expiresAt) this.expiries.push(draft.expiresAt, draft.hash);
+      oldExpiry = old.expiresAt;
     } else {
       to = this.insertBucket(draft.hash);
       this.count++;
-      if (draft.expiresAt >= 0) this.expiries.push(draft.expiresAt, draft.hash);
     }
     const location = this.allocate(size);
     const chunk = this.chunks[location >>> POSITION_BITS];
@@ -145,8 +144,13 @@ export class Slot {
     this.index[2 * to] = draft.hash;
     this.index[2 * to + 1] = location;
     this.liveBytes += size;
-    if (draft.expiresAt >= 0) this.expiring++;
-    this.enter(draft.hash, this.entry.read(chunk, start));
+    const entry = this.entry.read(chunk, start);
+    this.enter(draft.hash, entry);
+    if (entry.expiresAt !== Infinity) {
+      this.expiring++;
+      // A heap item for the same time already stands.
+      if (entry.expiresAt !== oldExpiry) this.expiries.push(entry.expiresAt, draft.hash);
+    }
     if (this.expiries.size > 2 * this.expiring + (this.count >>> 3) + 64) this.rebuildExpiries();
   }
 
@@ -170,6 +174,16 @@ export class Slot {
       if (index[2 * bucket] !== hash) continue;
       const { expiresAt, offset } = this.load(bucket);
       if (expiresAt <= until && !besides.has(offset)) return bucket;
+    }
+    return -1;
+  }
+
+  /** Bucket of the entry with this hash that was last used at this offset, −1 if there is none. */
+  findUsedAt(hash: number, offset: number): number {
+    const { index } = this;
+    const mask = this.buckets - 1;
+    for (let bucket = (hash >>> 8) & mask; index[2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
+      if (index[2 * bucket] === hash && this.load(bucket).usedAt === offset) return bucket;
     }
     return -1;
   }

@@ -20,7 +20,7 @@ import {
 import type { KeptResult } from './result-ring.js';
 import type { FrozenSlot, Slot } from './slot.js';
 import { StoredEntry, copyBytes } from './stored-entry.js';
-import { ViewState } from './view-state.js';
+import { ViewState, type ViewStateOptions } from './view-state.js';
 
 /**
  * Snapshot of one partition of a map view, version 2. Little endian. A row of sections, nothing between them, and a footer:
@@ -500,8 +500,8 @@ export class SnapshotReader {
   private bytes = 0;
   private failure: unknown = undefined;
 
-  constructor(resultsMax?: number) {
-    this.state = new ViewState(resultsMax);
+  constructor(options?: ViewStateOptions) {
+    this.state = new ViewState(options);
     this.preamble = new PreambleReader(this.state);
   }
 
@@ -574,9 +574,9 @@ export class SlotsReader {
   constructor(
     preamble: Buffer,
     private readonly table: SnapshotTable,
-    resultsMax?: number,
+    options?: ViewStateOptions,
   ) {
-    const state = new ViewState(resultsMax);
+    const state = new ViewState(options);
     this.state = state;
     this.slot = new SlotReader(state);
     if (preamble.length !== table.preambleBytes || crc32(preamble) !== table.preambleCrc) {

@@ -3,10 +3,11 @@ import { hashKey, readU64 } from '#kernel';
 /**
  * An entry as it lies in an arena chunk and in a snapshot. Little endian, starts at a multiple of 4.
  *
- *     u8      flags          1 expires · 2 content type by number · 4 content type in place · 8 data type · 16 computed
+ *     u8      flags          1 expires · 2 content type by number · 4 content type in place · 8 data type · 16 computed · 32 touched
  *     u64     offset
  *     u64     log time
- *     u64     expires at                          if 1
+ *     u64     expires at, by its own TTL          if 1
+ *     u64     offset of the last touch            if 32
  *     u16     number of the content type          if 2
  *     u16     number of the data type             if 8
  *     varint  key length     then the key
@@ -16,11 +17,18 @@ import { hashKey, readU64 } from '#kernel';
  *
  * Key length to value lie here as they do in most records, so they are copied in one go.
  *
- * Numbers of content and data types refer to the view's name table (name-table.ts). *Computed* marks a value that a command made
+ * The log time is that of the last write or touch. Numbers of content and data types refer to the view's name table (name-table.ts). *Computed* marks a value that a command made
  * rather than copied from its record.
  */
-export const EntryFlag = { Expires: 1, ContentTypeNumber: 2, ContentTypeInline: 4, DataType: 8, Computed: 16 } as const;
-const FLAGS_KNOWN = 31;
+export const EntryFlag = {
+  Expires: 1,
+  ContentTypeNumber: 2,
+  ContentTypeInline: 4,
+  DataType: 8,
+  Computed: 16,
+  Touched: 32,
+} as const;
+const FLAGS_KNOWN = 63;
 
 /** Bytes before the key length, by flags. */
 export const KEY_LENGTH_AT = Uint8Array.from(
@@ -28,6 +36,7 @@ export const KEY_LENGTH_AT = Uint8Array.from(
   (_, flags) =>
     17 +
     (flags & EntryFlag.Expires ? 8 : 0) +
+    (flags & EntryFlag.Touched ? 8 : 0) +
     (flags & EntryFlag.ContentTypeNumber ? 2 : 0) +
     (flags & EntryFlag.DataType ? 2 : 0),
 );
@@ -48,7 +57,9 @@ export class EntryDraft {
   valueEnd = 0;
   offset = 0;
   logTime = 0;
-  /** −1: never. */
+  /** Of the last touch; −1: not touched since it was written. */
+  touchedAt = -1;
+  /** By its own TTL; −1: never. */
   expiresAt = -1;
   /** −1: none, or in place. */
   contentType = -1;
@@ -64,6 +75,7 @@ export class EntryDraft {
     const valueLength = this.valueEnd - this.valueStart;
     let size = 17 + lengthSize(keyLength) + keyLength + lengthSize(valueLength) + valueLength;
     if (this.expiresAt >= 0) size += 8;
+    if (this.touchedAt >= 0) size += 8;
     if (this.contentType >= 0) size += 2;
     if (this.typeStart >= 0) size += lengthSize(this.typeEnd - this.typeStart) + this.typeEnd - this.typeStart;
     if (this.dataType >= 0) size += 2;
@@ -78,10 +90,12 @@ export class EntryDraft {
       (this.contentType >= 0 ? EntryFlag.ContentTypeNumber : 0) |
       (this.typeStart >= 0 ? EntryFlag.ContentTypeInline : 0) |
       (this.dataType >= 0 ? EntryFlag.DataType : 0) |
-      (this.computed ? EntryFlag.Computed : 0);
+      (this.computed ? EntryFlag.Computed : 0) |
+      (this.touchedAt >= 0 ? EntryFlag.Touched : 0);
     at = writeNumber(chunk, at, this.offset);
     at = writeNumber(chunk, at, this.logTime);
     if (this.expiresAt >= 0) at = writeNumber(chunk, at, this.expiresAt);
+    if (this.touchedAt >= 0) at = writeNumber(chunk, at, this.touchedAt);
     if (this.contentType >= 0) {
       chunk[at++] = this.contentType;
       chunk[at++] = this.contentType >>> 8;
@@ -119,7 +133,11 @@ export class StoredEntry {
   keyEnd = 0;
   offset = 0;
   logTime = 0;
-  /** Infinity: never. */
+  /** Offset of the last write or touch: no other entry of the view has the same. */
+  usedAt = 0;
+  /** By its own TTL; Infinity: it has none. */
+  ttlEnd = Infinity;
+  /** When it is gone, by its TTL or unused for too long; Infinity: never. */
   expiresAt = Infinity;
   contentType = -1;
   typeStart = -1;
@@ -127,6 +145,9 @@ export class StoredEntry {
   dataType = -1;
   valueStart = 0;
   valueEnd = 0;
+
+  /** `idleMs`: entries go when they were not used for so long. */
+  constructor(private readonly idleMs = Infinity) {}
 
   /** The entry at `start`, which this process wrote or has checked. */
   read(chunk: Buffer, start: number): this {
@@ -136,17 +157,21 @@ export class StoredEntry {
     this.flags = flags;
     this.offset = readU64(chunk, start + 1);
     this.logTime = readU64(chunk, start + 9);
-    this.expiresAt = Infinity;
+    this.usedAt = this.offset;
+    this.ttlEnd = Infinity;
     this.contentType = this.typeStart = this.typeEnd = this.dataType = -1;
     let at = start + KEY_LENGTH_AT[flags];
     if (flags !== 0) {
-      if (flags & EntryFlag.Expires) this.expiresAt = readU64(chunk, start + 17);
+      const expires = flags & EntryFlag.Expires ? 8 : 0;
+      if (expires) this.ttlEnd = readU64(chunk, start + 17);
+      if (flags & EntryFlag.Touched) this.usedAt = readU64(chunk, start + 17 + expires);
       if (flags & EntryFlag.DataType) this.dataType = chunk[at - 2] | (chunk[at - 1] << 8);
       if (flags & EntryFlag.ContentTypeNumber) {
-        const number = start + 17 + (flags & EntryFlag.Expires ? 8 : 0);
+        const number = start + 17 + expires + (flags & EntryFlag.Touched ? 8 : 0);
         this.contentType = chunk[number] | (chunk[number + 1] << 8);
       }
     }
+    this.expiresAt = this.idleMs === Infinity ? this.ttlEnd : Math.min(this.ttlEnd, this.logTime + this.idleMs);
     const keyLength = this.readLength(at);
     this.keyStart = this.position;
     this.keyEnd = this.position + keyLength;
@@ -175,14 +200,15 @@ export class StoredEntry {
       this.valueStart <= end &&
       Number.isSafeInteger(this.offset) &&
       Number.isSafeInteger(this.logTime) &&
-      (this.expiresAt === Infinity || Number.isSafeInteger(this.expiresAt))
+      Number.isSafeInteger(this.usedAt) &&
+      (this.ttlEnd === Infinity || Number.isSafeInteger(this.ttlEnd))
     );
   }
 
   /** Writes other numbers of names in their places; null: those stay. */
   renumberTypes(contentTypes: readonly number[] | null, dataTypes: readonly number[] | null): void {
     const { chunk, flags } = this;
-    let at = this.start + 17 + (flags & EntryFlag.Expires ? 8 : 0);
+    let at = this.start + 17 + (flags & EntryFlag.Expires ? 8 : 0) + (flags & EntryFlag.Touched ? 8 : 0);
     for (const [number, numbers] of [
       [this.contentType, contentTypes],
       [this.dataType, dataTypes],
@@ -268,10 +294,11 @@ export const copyBytes = (to: Buffer, at: number, from: Buffer, start: number, e
  * log is checksummed and the same everywhere. A computed value is hashed too, since computing it is what could differ.
  */
 export const digestLaneA = (hash: number, entry: StoredEntry): number => {
-  const { offset, expiresAt } = entry;
+  const { offset, ttlEnd, usedAt } = entry;
   let h = Math.imul(hash ^ Math.imul(offset | 0, 0x9e3779b1), 0x85ebca6b);
   h ^= Math.imul((offset / 0x1_0000_0000) | 0, 0x27d4eb2f) ^ Math.imul(entry.valueEnd - entry.valueStart, 0xc2b2ae35);
-  if (expiresAt !== Infinity) h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d) ^ (expiresAt | 0) ^ (expiresAt / 0x1_0000_0000);
+  if (ttlEnd !== Infinity) h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d) ^ (ttlEnd | 0) ^ (ttlEnd / 0x1_0000_0000);
+  if (usedAt !== offset) h = Math.imul(h ^ (h >>> 14), 0x9e3779b1) ^ (usedAt | 0) ^ (usedAt / 0x1_0000_0000);
   if (entry.flags & EntryFlag.Computed) {
     h = Math.imul(h ^ (h >>> 13), 0x297a2d39) ^ hashKey(entry.chunk, entry.valueStart, entry.valueEnd);
   }

@@ -21,9 +21,9 @@ export interface Entry {
   readonly contentType: string | null;
   /** Offset of the record that last wrote it. */
   readonly offset: Offset;
-  /** Log time of that record. */
+  /** Log time of that record, or of the command that last touched it. */
   readonly logTime: LogTime;
-  /** Log time at which it is gone; null: never. */
+  /** Log time at which it is gone, by its TTL or because it was not used for too long; null: never. */
   readonly expiresAt: LogTime | null;
 }
 

@@ -7,6 +7,13 @@ import type { Entry } from './view-query.js';
 
 const NO_BYTES = Buffer.alloc(0);
 
+export interface ViewStateOptions {
+  /** Results of commands that are kept; older ones are `result-evicted`. */
+  readonly resultsMax?: number;
+  /** Entries go when they were neither written nor touched for so long; null: they stay. */
+  readonly maxIdleMs?: number | null;
+}
+
 /** All there is to know about one partition of a map view: what a snapshot holds. */
 export class ViewState {
   offset: Offset = asOffset(0);
@@ -21,9 +28,10 @@ export class ViewState {
   /** When the first entry of each slot expires; Infinity: never. */
   readonly earliestExpiries = new Float64Array(SLOTS).fill(Infinity);
   /** Scratch: the entry a slot was last asked for. */
-  readonly entry = new StoredEntry();
+  readonly entry: StoredEntry;
 
-  constructor(resultsMax = RESULTS_MAX) {
+  constructor({ resultsMax = RESULTS_MAX, maxIdleMs }: ViewStateOptions = {}) {
+    this.entry = new StoredEntry(maxIdleMs ?? Infinity);
     this.results = new ResultRing(resultsMax);
   }
 
