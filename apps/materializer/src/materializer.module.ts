@@ -16,6 +16,7 @@ import { tcpTransport, type Hello, type Listener } from '#net';
 import { HealthRegistry, Metrics, OPTIONS, PlatformModule, type TidelineOptions } from '#platform';
 import { nodeFileSystem } from '#storage';
 import { definitionOf, type ViewType } from '#views';
+import { DefectLog } from './defect-log.js';
 import { serveViewQuery } from './serve-view-query.js';
 import { SnapshotStore } from './snapshot-store.js';
 import { ViewHandle, viewHandleToken } from './view-handle.js';
@@ -107,6 +108,14 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
     const expired = metrics.counter('tideline_view_expired_total');
     const archiveFailures = metrics.counter('tideline_view_archive_failures_total');
     host.onArchiveFailed((view, partition) => archiveFailures.inc({ view, partition: String(partition) }));
+    const evicted = metrics.counter('tideline_view_evicted_total');
+    const defects = metrics.counter('tideline_view_defects_total');
+    const defectLog = new DefectLog(systemClock, (line) => new Logger('Views').error(line));
+    host.onEvicted((view, partition, count) => evicted.inc({ view, partition: String(partition) }, count));
+    host.onDefect((defect) => {
+      defects.inc({ view: defect.view, partition: String(defect.partition) });
+      defectLog.add(defect);
+    });
     host.onExpired((view, partition, count) => expired.inc({ view, partition: String(partition) }, count));
   }
 

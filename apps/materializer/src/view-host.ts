@@ -2,7 +2,6 @@ import type { Archive } from '#catalog';
 import { SLOTS, TidelineError, asLogTime, asOffset, assert, type Clock, type Offset, type Scheduler } from '#kernel';
 import type { ClusterDescription, CommandLog, TopicDescription } from '#command-log';
 import {
-  BUILT_IN_TYPES,
   MapView,
   Projection,
   definitionOf,
@@ -42,7 +41,9 @@ import { PartitionKeeper } from './partition-keeper.js';
 import type { PeerHosts } from './peer-hosts.js';
 import { watchPartition } from './partition-watch.js';
 import { PositionWaiters } from './position-waiters.js';
+import type { Defect } from './defect-log.js';
 import { ProjectionVersions } from './projection-versions.js';
+import { viewOptionsOf } from './view-options.js';
 import { SnapshotRounds } from './snapshot-rounds.js';
 import type { SnapshotSource, SnapshotStore } from './snapshot-store.js';
 
@@ -77,6 +78,8 @@ export class ViewHost implements ViewQuery {
   private expired: (view: string, partition: number, count: number) => void = () => undefined;
   private swapped: (view: string, version: number) => void = () => undefined;
   private archiveFailed: (view: string, partition: number, error: TidelineError) => void = () => undefined;
+  private evicted: (view: string, partition: number, count: number) => void = () => undefined;
+  private defect: (defect: Defect) => void = () => undefined;
 
   constructor(
     private readonly options: {
@@ -147,11 +150,7 @@ export class ViewHost implements ViewQuery {
   private open(topic: TopicDescription, clusterId: string): void {
     const { resultsMax, archive } = this.options;
     assert(!topic.view.archive || archive !== undefined, 'a view has an archive, its host has none');
-    const options: MapViewOptions = {
-      dataTypes: BUILT_IN_TYPES,
-      archive: topic.view.archive,
-      ...(resultsMax !== undefined && { resultsMax }),
-    };
+    const settings = { ...viewOptionsOf(topic), ...(resultsMax !== undefined && { resultsMax }) };
     const hosted: HostedView = {
       name: topic.name,
       definition: null,
@@ -161,7 +160,7 @@ export class ViewHost implements ViewQuery {
     };
     // Which entries are evicted depends on those of all slots.
     const slotwise = topic.view.maxEntries === null && topic.view.maxBytes === null;
-    this.openPartitions(hosted, topic, clusterId, { options, slotwise });
+    this.openPartitions(hosted, topic, clusterId, { settings, slotwise });
   }
 
   private openProjection(definition: ProjectionDefinition, topic: TopicDescription, clusterId: string): HostedView {
@@ -174,7 +173,7 @@ export class ViewHost implements ViewQuery {
       keepers: [],
     };
     // A projection does not know how to build a slot alone.
-    this.openPartitions(hosted, topic, clusterId, { options: projectionMapOptions(definition), slotwise: false });
+    this.openPartitions(hosted, topic, clusterId, { settings: projectionMapOptions(definition), slotwise: false });
     return hosted;
   }
 
@@ -182,7 +181,7 @@ export class ViewHost implements ViewQuery {
     hosted: HostedView,
     topic: TopicDescription,
     clusterId: string,
-    { options, slotwise }: { readonly options: MapViewOptions; readonly slotwise: boolean },
+    { settings, slotwise }: { readonly settings: MapViewOptions; readonly slotwise: boolean },
   ): void {
     const { snapshots } = this.options;
     const { name, definition, partitions } = hosted;
@@ -190,6 +189,10 @@ export class ViewHost implements ViewQuery {
     const gone = (): boolean => this.closed || this.views.get(name) !== hosted;
     for (const [index, { partition, group }] of topic.partitions.entries()) {
       const source = { clusterId, view: name, partition, group };
+      const options: MapViewOptions = {
+        ...settings,
+        onDefect: (error, command) => this.defect({ view: name, partition, error, ...command }),
+      };
       const serve = async (view: MapView): Promise<void> => {
         const projection = definition === null ? null : new Projection(definition, view, partition);
         for (const _ of projection?.buildIndexes() ?? []) await this.turn();
@@ -271,6 +274,7 @@ export class ViewHost implements ViewQuery {
           },
           failed: (error) => this.archiveFailed(name, partition, error),
         });
+    let evicted = view.evictedCount;
     const feed: PartitionFeed = new PartitionFeed({
       log,
       target: { topic, partition },
@@ -282,6 +286,9 @@ export class ViewHost implements ViewQuery {
         if (projection?.halt) waiters.failAll(haltedError(name, projection));
         keeper.applied(feed.commitOffset);
         if (feed.appliedBytes - opened.snapshotLogBytes >= snapshotLogBytes) this.rounds?.request(opened);
+        if (view.evictedCount === evicted) return;
+        this.evicted(name, partition, view.evictedCount - evicted);
+        evicted = view.evictedCount;
       },
       trimmed: () => keeper.trimmed(),
       full: () => archiver?.full === true || projection?.halt != null,
@@ -596,6 +603,16 @@ export class ViewHost implements ViewQuery {
   /** Entries were removed from memory after they had expired. */
   onExpired(listener: (view: string, partition: number, count: number) => void): void {
     this.expired = listener;
+  }
+
+  /** Live entries had to make room for others. */
+  onEvicted(listener: (view: string, partition: number, count: number) => void): void {
+    this.evicted = listener;
+  }
+
+  /** A data type failed on a command, here as on every host. */
+  onDefect(listener: (defect: Defect) => void): void {
+    this.defect = listener;
   }
 
   /** A write to the archive failed; the entries stay, unseen, and it is tried again. */

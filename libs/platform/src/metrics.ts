@@ -63,6 +63,12 @@ export const METRICS = {
   tideline_view_bytes: { type: 'gauge', help: 'bytes of memory', labels: VIEW },
   tideline_view_parked: { type: 'gauge', help: 'events that a projection set aside', labels: VIEW },
   tideline_view_expired_total: { type: 'counter', help: 'entries removed after they expired', labels: VIEW },
+  tideline_view_evicted_total: { type: 'counter', help: 'live entries removed to make room', labels: VIEW },
+  tideline_view_defects_total: {
+    type: 'counter',
+    help: 'commands on which a data type failed; they had no effect',
+    labels: VIEW,
+  },
   tideline_view_archive_failures_total: { type: 'counter', help: 'archive writes that failed', labels: VIEW },
   tideline_gateway_request_seconds: {
     type: 'histogram',
