@@ -1,5 +1,6 @@
 import { Command, CommanderError, Option } from 'commander';
 import { ExitCode, UsageError, exitCodeOf } from './exit-code.js';
+import { registerArchiveCommand } from './commands/archive.js';
 import { registerClusterCommands } from './commands/cluster.js';
 import { registerEntryCommands } from './commands/entries.js';
 import { registerImportCommand } from './commands/import.js';
@@ -27,6 +28,7 @@ export const buildProgram = (): Command => {
   registerClusterCommands(program);
   registerRecordCommands(program);
   registerEntryCommands(program);
+  registerArchiveCommand(program);
   registerImportCommand(program);
   registerVerifyCommand(program);
   return program;

@@ -12,7 +12,18 @@ import {
   type Term,
 } from '#kernel';
 import type { Barrier, CommandLog, PartitionDescription, TopicDescription } from '#command-log';
-import type { ApplyResult, Entry, ParkedEvent, Position, ReadPoint, ViewQuery, ViewStats } from '#views';
+import type {
+  ApplyResult,
+  ArchivePage,
+  ArchivedEntry,
+  ArchiveRequest,
+  Entry,
+  ParkedEvent,
+  Position,
+  ReadPoint,
+  ViewQuery,
+  ViewStats,
+} from '#views';
 import type { GatewayLimits, GatewayTime } from './gateway-options.js';
 import type { StreamPosition } from './stream-position.js';
 import { partitionOfTopic, type TopicDirectory } from './topic-directory.js';
@@ -105,6 +116,26 @@ export class ReadPath {
       timeoutMs: this.timeout(timeoutMs),
     });
     return { entry, partition, position, term, node };
+  }
+
+  /** What has expired and is in the view's archive, page by page. */
+  async archive(request: ArchiveRequest): Promise<ArchivePage> {
+    const { view } = await this.parts.topics.readable(request.view);
+    return this.parts.views.archive({ ...request, view });
+  }
+
+  /** What the archive has of the key, written last; null: nothing. */
+  async archived(view: string, key: Buffer): Promise<ArchivedEntry | null> {
+    const { entries } = await this.archive({
+      view,
+      key,
+      from: null,
+      to: null,
+      limit: 1,
+      cursor: null,
+      latest: true,
+    });
+    return entries[0] ?? null;
   }
 
   async scan(viewName: string, request: ScanRequest, consistency: Consistency, timeoutMs?: number): Promise<ScanRead> {

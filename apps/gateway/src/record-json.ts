@@ -272,7 +272,7 @@ export const entryToJson = (entry: Entry, isJson: JsonCheck, withValue = true): 
 
 /** An entry of an archive: as it was, and when and where it went. */
 export const archivedToJson = (entry: ArchivedEntry, isJson: JsonCheck): string => {
-  const more = `"partition":${entry.partition},"archivedAt":${JSON.stringify(isoTime(entry.archivedAt))}`;
+  const more = `"partition":${entry.partition},"archivedAt":${JSON.stringify(isoTime(entry.archivedAt))},"reason":"${entry.evicted ? 'evicted' : 'expired'}"`;
   return `${entryToJson(entry, isJson).slice(0, -1)},${more}}`;
 };
 

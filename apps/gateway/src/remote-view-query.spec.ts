@@ -37,7 +37,7 @@ const host = async (name: string): Promise<FakeHost> => {
       if (method === viewServiceV1.get.method) responder.ok(viewServiceV1.get.encodeResponse({ entry, position }));
       else if (method === viewServiceV1.archive.method) {
         const { key, limit } = viewServiceV1.archive.decodeRequest(payload);
-        const archived = { ...entry, key: key!, expiresAt: asLogTime(7), partition: 2, archivedAt: 8 };
+        const archived = { ...entry, key: key!, expiresAt: asLogTime(7), partition: 2, archivedAt: 8, evicted: true };
         responder.ok(viewServiceV1.archive.encodeResponse({ entries: [archived], cursor: `after ${limit}` }));
       } else responder.fail(new TidelineError('unknown-view', 'no such view'));
     },
@@ -137,10 +137,18 @@ describe('views elsewhere', () => {
 
   test('are asked for their archive', async () => {
     const query = queryOver((await host('one')).address);
-    const asked = { view: 'v', key: Buffer.from('old'), from: null, to: asLogTime(9), limit: 5, cursor: null };
+    const asked = {
+      view: 'v',
+      key: Buffer.from('old'),
+      from: null,
+      to: asLogTime(9),
+      limit: 5,
+      cursor: null,
+      latest: false,
+    };
     const { entries, cursor } = await query.archive(asked);
     expect(entries).toEqual([
-      expect.objectContaining({ key: Buffer.from('old'), partition: 2, expiresAt: 7, archivedAt: 8 }),
+      expect.objectContaining({ key: Buffer.from('old'), partition: 2, expiresAt: 7, archivedAt: 8, evicted: true }),
     ]);
     expect(cursor).toBe('after 5');
   });

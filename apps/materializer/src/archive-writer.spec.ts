@@ -186,7 +186,7 @@ describe('a view with an archive', () => {
     const { time, append, views } = await start();
     await append(put('a', '1', 1000), put('b', '2', 2000));
     await time.advance(10_000);
-    const all = { view: VIEW, key: null, from: null, to: null, limit: 1, cursor: null };
+    const all = { view: VIEW, key: null, from: null, to: null, limit: 1, cursor: null, latest: false };
     const first = await views.archive(all);
     expect(first.entries.map(({ key, partition }) => [String(key), partition])).toEqual([['a', 0]]);
     const second = await views.archive({ ...all, cursor: first.cursor });
@@ -194,6 +194,11 @@ describe('a view with an archive', () => {
     expect(second.cursor).toBeNull();
     const { entries } = await views.archive({ ...all, key: Buffer.from('b') });
     expect(entries.map(({ value }) => String(value))).toEqual(['2']);
+    await append(put('b', '3', 1000));
+    await time.advance(10_000);
+    const latest = await views.archive({ ...all, key: Buffer.from('b'), latest: true });
+    expect(latest.entries.map(({ value, evicted }) => [String(value), evicted])).toEqual([['3', false]]);
+    expect((await views.archive({ ...all, key: Buffer.from('z'), latest: true })).entries).toEqual([]);
     await expect(views.archive({ ...all, view: 'nowhere' })).rejects.toMatchObject({ code: 'unknown-view' });
   });
 });

@@ -1,6 +1,6 @@
 import type { Archive, ArchiveEntry } from '#catalog';
 import { toTidelineError, type PartitionId, type Scheduler, type TidelineError } from '#kernel';
-import type { Entry, MapView } from '#views';
+import type { LeavingEntry, MapView } from '#views';
 
 /** Entries of one write to the archive, and their bytes. */
 export const ARCHIVE_BATCH_ENTRIES_MAX = 1000;
@@ -59,7 +59,7 @@ export class ArchiveWriter {
     );
   }
 
-  private written(entries: readonly Entry[]): void {
+  private written(entries: readonly LeavingEntry[]): void {
     this.writing = false;
     if (this.closed) return;
     this.lastError = null;
@@ -80,9 +80,9 @@ export class ArchiveWriter {
     this.retryMs = Math.min(RETRY_MS_MAX, this.retryMs * 2);
   }
 
-  private readonly archiveEntry = (entry: Entry): ArchiveEntry => {
+  private readonly archiveEntry = (entry: LeavingEntry): ArchiveEntry => {
     const { view, partition } = this.options;
-    const { key, value, offset, logTime, contentType, expiresAt } = entry;
+    const { key, value, offset, logTime, contentType, expiresAt, evicted } = entry;
     return {
       view,
       partition,
@@ -91,6 +91,7 @@ export class ArchiveWriter {
       offset,
       logTime,
       expiresAt: expiresAt!,
+      evicted,
       ...(contentType !== null && { contentType }),
     };
   };

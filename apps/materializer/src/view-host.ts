@@ -1,4 +1,4 @@
-import type { Archive } from '#catalog';
+import type { Archive, ArchivedEntry as StoredInArchive } from '#catalog';
 import { SLOTS, TidelineError, asLogTime, asOffset, assert, type Clock, type Offset, type Scheduler } from '#kernel';
 import type { ClusterDescription, CommandLog, TopicDescription } from '#command-log';
 import {
@@ -13,6 +13,7 @@ import {
   type ViewType,
   type MapViewOptions,
   type ApplyResult,
+  type ArchivedEntry,
   type ArchivePage,
   type ArchiveRequest,
   type Entry,
@@ -494,7 +495,11 @@ export class ViewHost implements ViewQuery {
     const { name: view } = this.named(request.view);
     const { archive } = this.options;
     if (archive === undefined) return { entries: [], cursor: null };
-    const { key, from, to, limit, cursor } = request;
+    const { key, from, to, limit, cursor, latest } = request;
+    if (latest) {
+      const entry = key === null ? undefined : await archive.latest(view, key);
+      return { entries: entry ? [archivedOf(entry)] : [], cursor: null };
+    }
     const page = await archive.query({
       view,
       limit,
@@ -504,16 +509,7 @@ export class ViewHost implements ViewQuery {
       ...(cursor !== null && { cursor }),
     });
     return {
-      entries: page.entries.map((entry) => ({
-        key: Buffer.from(entry.key),
-        value: Buffer.from(entry.value),
-        contentType: entry.contentType ?? null,
-        offset: entry.offset,
-        logTime: entry.logTime,
-        expiresAt: entry.expiresAt,
-        partition: entry.partition,
-        archivedAt: entry.archivedAt,
-      })),
+      entries: page.entries.map(archivedOf),
       cursor: page.cursor ?? null,
     };
   }
@@ -663,6 +659,13 @@ export class ViewHost implements ViewQuery {
     this.views.clear();
   }
 }
+
+const archivedOf = ({ key, value, contentType, ...entry }: StoredInArchive): ArchivedEntry => ({
+  ...entry,
+  key: Buffer.from(key),
+  value: Buffer.from(value),
+  contentType: contentType ?? null,
+});
 
 const haltedError = (name: string, { halt }: Projection): TidelineError => {
   const { offset, reason } = halt!;

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { TidelineError, type LogTime, type Offset, type PartitionId } from '#kernel';
 
-/** An entry that expired, as it was: written here before it leaves the map. */
+/** An entry that expired or was evicted, as it was: written here before it leaves the map. */
 export interface ArchiveEntry {
   readonly view: string;
   readonly partition: PartitionId;
@@ -12,6 +12,8 @@ export interface ArchiveEntry {
   readonly contentType?: string;
   readonly logTime: LogTime;
   readonly expiresAt: LogTime;
+  /** It had to make room while it was alive; `expiresAt` is when. */
+  readonly evicted: boolean;
 }
 
 export interface ArchivedEntry extends ArchiveEntry {

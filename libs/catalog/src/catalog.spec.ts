@@ -70,6 +70,7 @@ describe('the catalog on SQLite', () => {
     value: Buffer.from('v'),
     logTime: asLogTime(1),
     expiresAt: asLogTime(2),
+    evicted: false,
   };
 
   test('keeps what it has when it is opened again, and creates its folder', async () => {

@@ -9,8 +9,9 @@ import { TidelineError } from '#kernel';
 import { archiveSchema, snapshotSchema, type Dialect } from './entities.js';
 import { Initial1762800000000 } from './migrations/1762800000000-initial.js';
 import { SnapshotSlots1763700000000 } from './migrations/1763700000000-snapshot-slots.js';
+import { ArchiveEvicted1763800000000 } from './migrations/1763800000000-archive-evicted.js';
 
-const MIGRATIONS = [Initial1762800000000, SnapshotSlots1763700000000];
+const MIGRATIONS = [Initial1762800000000, SnapshotSlots1763700000000, ArchiveEvicted1763800000000];
 const MIGRATIONS_TABLE = 'tideline_migrations';
 
 /** Connections to Postgres a process keeps. */

@@ -22,6 +22,8 @@ export interface ArchiveRow {
   logTime: LogTime;
   expiresAt: LogTime;
   archivedAt: number;
+  /** 0 or 1. */
+  evicted: number;
 }
 
 export const SNAPSHOT_TABLE = 'tideline_snapshots';
@@ -64,6 +66,7 @@ export const archiveSchema = (dialect: Dialect): EntitySchema<ArchiveRow> => {
       logTime: { ...bigintColumn, name: 'log_time' },
       expiresAt: { ...bigintColumn, name: 'expires_at' },
       archivedAt: { ...bigintColumn, name: 'archived_at' },
+      evicted: { type: 'integer' },
     },
   });
 };

@@ -27,6 +27,7 @@ const COLUMNS = [
   'log_time',
   'expires_at',
   'archived_at',
+  'evicted',
 ] as const;
 const INSERT = `INSERT INTO ${ARCHIVE_TABLE} (${COLUMNS.join(', ')})`;
 const IDEMPOTENT = 'ON CONFLICT (view, key_digest, "offset") DO NOTHING';
@@ -35,13 +36,25 @@ const SQLITE_INSERT = `${INSERT} VALUES (${COLUMNS.map(() => '?').join(', ')}) $
 /** One parameter a column, however many rows: the statement is the same for every batch. */
 const POSTGRES_INSERT =
   `${INSERT} SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[], $4::integer[], $5::bytea[], $6::bytea[], ` +
-  `$7::text[], $8::bigint[], $9::bigint[], $10::bigint[]) ${IDEMPOTENT} RETURNING 1`;
+  `$7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::integer[]) ${IDEMPOTENT} RETURNING 1`;
 
 /** One transaction holds so many entries or so many bytes: on SQLite nothing else runs meanwhile. */
 const TRANSACTION_ENTRIES_MAX = 1000;
 const TRANSACTION_BYTES_MAX = 4 * 1024 * 1024;
 
-type Parameters = [string, Buffer, number, number, Uint8Array, Uint8Array, string | null, number, number, number];
+type Parameters = [
+  view: string,
+  keyDigest: Buffer,
+  offset: number,
+  partition: number,
+  key: Uint8Array,
+  value: Uint8Array,
+  contentType: string | null,
+  logTime: number,
+  expiresAt: number,
+  archivedAt: number,
+  evicted: 0 | 1,
+];
 
 /**
  * The archive in SQLite or Postgres. Writing goes past TypeORM's entities, which cost more than the database does:
@@ -153,6 +166,7 @@ const parametersOf = (entry: ArchiveEntry, archivedAt: number): Parameters => [
   wholeNumber(entry.logTime),
   wholeNumber(entry.expiresAt),
   wholeNumber(archivedAt),
+  entry.evicted ? 1 : 0,
 ];
 
 /** pg writes other typed arrays as text. The bytes are not copied. */
@@ -169,4 +183,5 @@ const entryOf = (row: ArchiveRow): ArchivedEntry => ({
   logTime: row.logTime,
   expiresAt: row.expiresAt,
   archivedAt: row.archivedAt,
+  evicted: row.evicted === 1,
 });

@@ -27,6 +27,7 @@ import {
   gatewayServiceV1,
   idempotencySession,
   type ApplyResultMessage,
+  type ArchiveResponse,
   type ClusterDescriptionMessage,
   type EntryCondition,
   type GatewayAppendResponse,
@@ -41,6 +42,7 @@ import { GatewayRouter } from './gateway-router.js';
 import { RecordTail, tailBatches, type TailBatches, type TailOptions, type TailRecord } from './record-tail.js';
 import { recordBytes } from './record-limits.js';
 import {
+  ArchivedViewEntry,
   CONTENT_TYPE_HEADER,
   TypedValue,
   ViewEntry,
@@ -132,6 +134,18 @@ export interface ScanOptions extends ReadOptions {
   readonly partition?: number;
 }
 
+export interface ArchiveOptions {
+  /** Default: all keys. */
+  readonly key?: KeyInput;
+  /** Expired at this time or later, ms since the epoch. */
+  readonly from?: number;
+  /** Expired before this time. */
+  readonly to?: number;
+  /** Entries in all. Default: all. */
+  readonly limit?: number;
+  readonly timeoutMs?: number;
+}
+
 export interface ScanPage {
   /** Ascending by key bytes. */
   readonly entries: readonly ViewEntry[];
@@ -145,6 +159,7 @@ export interface CommandResult extends Written {
 
 export type SentCallback = (error: TidelineError | null, written: Written | null) => void;
 
+const ARCHIVE_PAGE = 1000;
 const SCAN_LIMIT_MAX = 10_000;
 const READ_LAG_MS = 1_000;
 const IDEMPOTENCY_KEY_CHARS_MAX = 255;
@@ -432,6 +447,35 @@ export class TidelineClient {
       options,
     );
     return { entries: entries.map((entry) => new ViewEntry(entry)), more };
+  }
+
+  /**
+   * What has expired, or had to make room, and is in the view's archive, in the order in which it went, page by page. Nothing for a view
+   * without an archive. Errors: as `get`; those of the archive's database
+   */
+  async *archive(view: string, options: ArchiveOptions = {}): AsyncGenerator<ArchivedViewEntry, void, undefined> {
+    const { key, from, to } = options;
+    let left = options.limit ?? Number.POSITIVE_INFINITY;
+    for (let cursor: string | null = null; ;) {
+      const page: ArchiveResponse = await this.router.ask(
+        gatewayServiceV1.archive,
+        () => ({
+          view,
+          key: key === undefined ? null : toBuffer(keyBytes(key)),
+          from: from === undefined ? null : asLogTime(from),
+          to: to === undefined ? null : asLogTime(to),
+          limit: Math.min(left, ARCHIVE_PAGE),
+          cursor,
+          latest: false,
+        }),
+        null,
+        options,
+      );
+      for (const entry of page.entries) yield new ArchivedViewEntry(entry);
+      left -= page.entries.length;
+      ({ cursor } = page);
+      if (cursor === null || left <= 0) return;
+    }
   }
 
   /** All entries under a prefix, page by page. What is written meanwhile may or may not be among them. */

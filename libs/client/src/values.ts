@@ -1,5 +1,5 @@
 import { TidelineError } from '#kernel';
-import type { EntryMessage } from '#wire';
+import type { ArchivedEntryMessage, EntryMessage } from '#wire';
 
 /** Text is stored as UTF-8, bytes as they are; `json(x)` as JSON with its content type. */
 export type ValueInput = string | Uint8Array | TypedValue;
@@ -70,5 +70,21 @@ export class ViewEntry {
     } catch (cause) {
       throw new TidelineError('malformed-json', 'the value is not JSON', { cause });
     }
+  }
+}
+
+/** An entry that is in the archive of a view. `expiresAt` is when it went. */
+export class ArchivedViewEntry extends ViewEntry {
+  readonly partition: number;
+  /** When it was archived, ms since the epoch. */
+  readonly archivedAt: number;
+  /** It had to make room while it was alive. */
+  readonly evicted: boolean;
+
+  constructor(entry: ArchivedEntryMessage) {
+    super(entry);
+    this.partition = entry.partition;
+    this.archivedAt = entry.archivedAt;
+    this.evicted = entry.evicted;
   }
 }

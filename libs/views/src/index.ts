@@ -2,6 +2,7 @@ export type * from './view-query.js';
 export type * from './view-upkeep.js';
 export * from './data-type.js';
 export { BUILT_IN_TYPES, validateCommand } from './types/built-in-types.js';
+export { type LeavingEntry } from './archive-queue.js';
 export * from './map-view.js';
 export { RESULTS_MAX } from './result-ring.js';
 export {

@@ -85,11 +85,13 @@ export interface WatchChunk {
   release(): void;
 }
 
-/** An entry that expired, as the archive keeps it. */
+/** An entry that expired or was evicted, as the archive keeps it. */
 export interface ArchivedEntry extends Entry {
   readonly partition: number;
   /** Milliseconds since the Unix epoch, by the clock of the host that was first to write it. */
   readonly archivedAt: number;
+  /** It had to make room while it was alive; `expiresAt` is when. */
+  readonly evicted: boolean;
 }
 
 export interface ArchiveRequest {
@@ -104,6 +106,8 @@ export interface ArchiveRequest {
   readonly limit: number;
   /** From an earlier page of the same request. */
   readonly cursor: string | null;
+  /** Only what was written last of all there is of the key; the rest of the request does not matter. */
+  readonly latest: boolean;
 }
 
 export interface ArchivePage {

@@ -55,6 +55,9 @@ import {
   encodeResultsRequest,
   encodeResultsResponse,
   encodeWatchItem,
+  viewServiceV1,
+  type ArchiveRequest,
+  type ArchiveResponse,
   type ResultsRequest,
   type ResultsResponse,
 } from './view-service-v1.js';
@@ -78,6 +81,7 @@ import {
  *     0x0408 scan          scope · read · varint length, prefix · optional (varint length, after) · varint limit · varint bytesMax · bool values
  *                          → entries · bool more · varint count × (varint partition · position)
  *     0x0409 results       as 0x0303
+ *     0x040a archive       as 0x0305
  *     0x0410 tail (stream)   target · u64 from → items as 0x0210
  *     0x0411 watch (stream)  scope · varint length, prefix → items as 0x0310
  */
@@ -324,6 +328,8 @@ const results: RequestCall<ResultsRequest, ResultsResponse> = {
   decodeResponse: decodeResultsResponse,
 };
 
+const archive: RequestCall<ArchiveRequest, ArchiveResponse> = { ...viewServiceV1.archive, method: 0x040a };
+
 const tail: StreamCall<GatewayTarget & { readonly from: Offset }, TailItem, TailItemInput> = {
   method: 0x0410,
   encodeRequest: (request) => targetWriter(request).u64(request.from).finish(),
@@ -350,6 +356,7 @@ export const gatewayServiceV1 = {
   get,
   scan,
   results,
+  archive,
   tail,
   watch,
 } as const;

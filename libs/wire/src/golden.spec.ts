@@ -268,14 +268,22 @@ service('view-service-v1', () => {
   });
   request('stats', view.stats, { request: undefined, answer: stats });
   request('archive', view.archive, {
-    request: { view: 'orders', key: Buffer.from('k'), from: logTime, to: null, limit: 100, cursor: '1.0.7.x' },
+    request: {
+      view: 'orders',
+      key: Buffer.from('k'),
+      from: logTime,
+      to: null,
+      limit: 100,
+      cursor: '1.0.7.x',
+      latest: false,
+    },
     answer: {
-      entries: [{ ...plainEntry, partition: 1, archivedAt: CREATED + 9 }],
+      entries: [{ ...plainEntry, partition: 1, archivedAt: CREATED + 9, evicted: true }],
       cursor: '1.0.8.y',
     },
   });
   request('archive-page', view.archive, {
-    request: { view: 'orders', key: null, from: null, to: logTime, limit: 1, cursor: null },
+    request: { view: 'orders', key: null, from: null, to: logTime, limit: 1, cursor: null, latest: true },
     answer: { entries: [], cursor: null },
   });
   stream('watch', view.watch, {

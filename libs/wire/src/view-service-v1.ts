@@ -43,8 +43,8 @@ import type { RequestCall, StreamCall } from './service-call.js';
  *                     → results · position
  *     0x0304 stats    → varint count × (string view · string topic · enum kind (map projection) · varint slots · varint entries · varint bytes
  *                       varint count × (varint partition · position · u64 commitOffset · string digest · varint entries · varint bytes))
- *     0x0305 archive  string view · optional (varint length, key) · optional u64 from · optional u64 to · varint limit · optional string cursor
- *                     → varint count × (varint partition · entry · u64 archivedAt) · optional string cursor
+ *     0x0305 archive  string view · optional (varint length, key) · optional u64 from · optional u64 to · varint limit · optional string cursor · bool latest
+ *                     → varint count × (varint partition · entry · u64 archivedAt · bool evicted) · optional string cursor
  *     0x0310 watch (stream)  string view · varint partition · varint length, prefix → items: watch events
  */
 export interface ViewGetRequest {
@@ -122,11 +122,13 @@ export interface ArchiveRequest {
   readonly to: LogTime | null;
   readonly limit: number;
   readonly cursor: string | null;
+  readonly latest: boolean;
 }
 
 export interface ArchivedEntryMessage extends EntryMessage {
   readonly partition: number;
   readonly archivedAt: number;
+  readonly evicted: boolean;
 }
 
 export interface ArchiveResponse {
@@ -135,8 +137,8 @@ export interface ArchiveResponse {
 }
 
 const KINDS = ['map', 'projection'] as const;
-/** Smallest archived entry: partition, an entry without key and value, time. */
-const ARCHIVED_BYTES_MIN = 28;
+/** Smallest archived entry: partition, an entry without key and value, time, evicted. */
+const ARCHIVED_BYTES_MIN = 29;
 
 const get: RequestCall<ViewGetRequest, ViewGetResponse> = {
   method: 0x0301,
@@ -287,13 +289,13 @@ const readOptionalTime = (reader: ByteReader): LogTime | null => (reader.bool() 
 
 const archive: RequestCall<ArchiveRequest, ArchiveResponse> = {
   method: 0x0305,
-  encodeRequest({ view, key, from, to, limit, cursor }) {
+  encodeRequest({ view, key, from, to, limit, cursor, latest }) {
     const writer = new ByteWriter(64).string(view);
     writeOptionalBytes(writer, key);
     writeOptionalU64(writer, from);
     writeOptionalU64(writer, to);
     writeOptionalText(writer.varint(limit), cursor);
-    return writer.finish();
+    return writer.bool(latest).finish();
   },
   decodeRequest: (payload) =>
     readAll(payload, (reader) => ({
@@ -303,12 +305,13 @@ const archive: RequestCall<ArchiveRequest, ArchiveResponse> = {
       to: readOptionalTime(reader),
       limit: reader.varint(),
       cursor: readOptionalText(reader),
+      latest: reader.bool(),
     })),
   encodeResponse({ entries, cursor }) {
     const writer = new ByteWriter(1024).varint(entries.length);
     for (const entry of entries) {
       writeEntry(writer.varint(entry.partition), entry);
-      writer.u64(entry.archivedAt);
+      writer.u64(entry.archivedAt).bool(entry.evicted);
     }
     writeOptionalText(writer, cursor);
     return writer.finish();
@@ -318,7 +321,7 @@ const archive: RequestCall<ArchiveRequest, ArchiveResponse> = {
       const entries: ArchivedEntryMessage[] = [];
       for (let left = readCount(reader, ARCHIVED_BYTES_MIN); left > 0; left--) {
         const partition = reader.varint();
-        entries.push({ partition, ...readEntry(reader), archivedAt: reader.u64() });
+        entries.push({ partition, ...readEntry(reader), archivedAt: reader.u64(), evicted: reader.bool() });
       }
       return { entries, cursor: readOptionalText(reader) };
     }),

@@ -18,6 +18,7 @@ beforeAll(async () => {
     logTime: asLogTime(ARCHIVED_AT - 5000),
     expiresAt: asLogTime(Date.parse(expires)),
     archivedAt: ARCHIVED_AT,
+    evicted: false,
   });
   gateway.views.archived.push(
     entry(Buffer.from('a'), 'one', '2026-03-01T09:00:00Z', 'text/plain'),
@@ -46,6 +47,7 @@ describe('the archive of a view', () => {
       logTime: ARCHIVED_AT - 5000,
       expiresAt: '2026-03-01T09:00:00.000Z',
       archivedAt: '2026-03-01T10:00:00.000Z',
+      reason: 'expired',
     });
     expect(text).toContain('"value":{"n":1.10}');
     expect(keys(body)).toEqual(['a', 'b', '/w==']);
@@ -70,6 +72,27 @@ describe('the archive of a view', () => {
   test('is empty when nothing was archived, and not there for a view that is not there', async () => {
     expect((await archive({}, 'default').expect(200)).body).toEqual({ entries: [], cursor: null });
     expect((await archive({}, 'nowhere').expect(404)).body.code).toBe('unknown-view');
+  });
+
+  test('stands in for an entry that is not there, when asked to', async () => {
+    const get = (key: string, query: object = {}) =>
+      request(gateway.server).get(`/v1/views/wide/entries/${key}`).query(query);
+    await get('a').expect(404);
+    const found = await get('a', { archived: true }).expect(200);
+    expect(found.text).toBe('one');
+    expect(found.headers).toMatchObject({
+      'content-type': 'text/plain',
+      etag: '"7"',
+      'tideline-expires-at': '2026-03-01T09:00:00.000Z',
+      'tideline-archived-at': '2026-03-01T10:00:00.000Z',
+      'tideline-offset': expect.stringMatching(/^\d+$/),
+    });
+    await request(gateway.server).head('/v1/views/wide/entries/a').query({ archived: true }).expect(200);
+    expect((await get('nothing', { archived: true }).expect(404)).body.code).toBe('unknown-entry');
+    await request(gateway.server).put('/v1/views/wide/entries/a').send('two').expect(200);
+    const live = await get('a', { archived: true }).expect(200);
+    expect(live.headers['tideline-archived-at']).toBeUndefined();
+    expect((await get('a', { archived: 'maybe' }).expect(400)).body.details.parameter).toBe('archived');
   });
 
   test('refuses what it does not understand and names it', async () => {

@@ -146,7 +146,7 @@ export class FoldingViews implements ViewQuery {
   constructor(private readonly log: CommandLog) {}
 
   /** The cursor is the number of entries before it. */
-  async archive({ view, key, from, to, limit, cursor }: ArchiveRequest): Promise<ArchivePage> {
+  async archive({ view, key, from, to, limit, cursor, latest }: ArchiveRequest): Promise<ArchivePage> {
     const matching = this.archived.filter(
       (entry) =>
         entry.view === view &&
@@ -154,6 +154,7 @@ export class FoldingViews implements ViewQuery {
         (from === null || entry.expiresAt! >= from) &&
         (to === null || entry.expiresAt! < to),
     );
+    if (latest) return { entries: matching.toSorted((a, b) => b.offset - a.offset).slice(0, 1), cursor: null };
     const start = Number(cursor ?? 0);
     const entries = matching.slice(start, start + limit);
     const end = start + entries.length;

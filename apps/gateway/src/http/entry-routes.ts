@@ -23,7 +23,7 @@ export const KEY_ENCODINGS = ['utf8', 'base64url'] as const;
 const PUT_PARAMETERS = ['ttl', 'acks', 'keyEncoding'];
 const DELETE_PARAMETERS = ['acks', 'keyEncoding'];
 const COMMAND_PARAMETERS = ['keyEncoding'];
-const GET_PARAMETERS = [...CONSISTENCY_PARAMETERS, 'keyEncoding'];
+const GET_PARAMETERS = [...CONSISTENCY_PARAMETERS, 'keyEncoding', 'archived'];
 
 /** Keys are text in a path; other bytes come as `?keyEncoding=base64url`. */
 const keyOf = (services: GatewayServices, text: string, parameters: RequestParameters): Buffer => {
@@ -97,8 +97,11 @@ export const registerEntryRoutes = (fastify: FastifyInstance, services: GatewayS
   fastify.get<EntryRoute>('/v1/views/:view/entries/:key', async (request, reply) => {
     const parameters = new RequestParameters(request.query, GET_PARAMETERS);
     const key = keyOf(services, request.params.key, parameters);
+    const orArchived = parameters.flag('archived', false);
     const read = await reads.get(request.params.view, key, parameters.consistency(), parameters.timeoutMs());
-    const { entry, position, term, node } = read;
+    const { position, term, node } = read;
+    const archived = read.entry === null && orArchived ? await reads.archived(request.params.view, key) : null;
+    const entry = read.entry ?? archived;
     setDataHeaders(reply, { offset: position.offset, term, node });
     if (entry === null) {
       const error = new TidelineError('unknown-entry', `view ${request.params.view} has no entry under that key`);
@@ -110,6 +113,7 @@ export const registerEntryRoutes = (fastify: FastifyInstance, services: GatewayS
       .header('cache-control', 'no-cache')
       .header('last-modified', new Date(Math.min(entry.logTime, 8.64e15)).toUTCString());
     if (entry.expiresAt !== null) void reply.header('tideline-expires-at', isoTime(entry.expiresAt));
+    if (archived !== null) void reply.header('tideline-archived-at', isoTime(archived.archivedAt));
     const ifNoneMatch = headerOf(request, 'if-none-match');
     if (ifNoneMatch !== undefined && !matchesNoneOf(ifNoneMatch, entry.offset)) return reply.code(304).send();
     const { contentType } = entry;

@@ -59,6 +59,12 @@ const CONSISTENCY: readonly Json[] = [
   query('timeoutMs', { type: 'integer', minimum: 1 }, 'How long to wait for the view'),
 ];
 
+const ARCHIVED = query(
+  'archived',
+  { ...boolean, default: false },
+  'Where there is no entry, the one of that key that was archived last (with Tideline-Archived-At)',
+);
+
 const dataHeaders: Json = {
   'Tideline-Offset': {
     schema: string,
@@ -172,10 +178,11 @@ const schemas: Json = {
       contentType: string,
       expiresAt: { type: 'string', format: 'date-time' },
       archivedAt: { type: 'string', format: 'date-time' },
+      reason: { enum: ['expired', 'evicted'] },
       value: {},
       valueBase64: string,
     },
-    ['partition', 'offset', 'logTime', 'expiresAt', 'archivedAt'],
+    ['partition', 'offset', 'logTime', 'expiresAt', 'archivedAt', 'reason'],
   ),
   Topic: object({
     name: string,
@@ -279,7 +286,11 @@ const entryPath: Json = {
     operationId: 'getEntry',
     tags: ['views'],
     summary: 'The value as stored, with its content type',
-    parameters: [...CONSISTENCY, header('If-None-Match', string, 'ETags the caller has: 304 when one is current')],
+    parameters: [
+      ...CONSISTENCY,
+      ARCHIVED,
+      header('If-None-Match', string, 'ETags the caller has: 304 when one is current'),
+    ],
     responses: answers({
       '200': ok(
         'The value',
@@ -289,7 +300,11 @@ const entryPath: Json = {
           ...etag,
           'Tideline-Expires-At': {
             schema: { type: 'string', format: 'date-time' },
-            description: 'When the entry goes',
+            description: 'When the entry goes, or went',
+          },
+          'Tideline-Archived-At': {
+            schema: { type: 'string', format: 'date-time' },
+            description: 'It comes from the archive, and is not in the view any more',
           },
         },
       ),

@@ -56,6 +56,8 @@ export const serveGateway = (services: GatewayServices): ConnectionHandler => {
             partitionOfTopic(await topics.view(request.view), request.partition);
             return reads.results(request);
           });
+        case v1.archive.method:
+          return answer(v1.archive, payload, responder, (request) => reads.archive(request));
         case v1.barrier.method:
           return answer(v1.barrier, payload, responder, async (target) => log.barrier(await userTarget(target)));
         case v1.openSession.method:

@@ -8,7 +8,7 @@ import { Observable } from 'rxjs';
 import { appendedOf, changeToJson, commandToJson, pageToJson, scanToJson, writtenToJson } from '../answers.js';
 import { entityTag, writeCondition } from '../entry-precondition.js';
 import { GatewayServices } from '../gateway-services.js';
-import { CONTENT_TYPE, entryToJson, opOfJson, recordOfJson, recordToJson } from '../record-json.js';
+import { CONTENT_TYPE, archivedToJson, entryToJson, opOfJson, recordOfJson, recordToJson } from '../record-json.js';
 import { recordsOfJson } from '../records-body.js';
 import { CONSISTENCY_PARAMETERS, RequestParameters, objectOf } from '../request-parameters.js';
 import {
@@ -73,11 +73,14 @@ export class PatternsController {
   @MessagePattern({ cmd: 'get' })
   async get(@Payload() payload: unknown): Promise<unknown> {
     const given = this.checked(payload);
-    const parameters = new RequestParameters(given, ['view', ...KEY_MEMBERS, ...CONSISTENCY_PARAMETERS]);
+    const parameters = new RequestParameters(given, ['view', 'archived', ...KEY_MEMBERS, ...CONSISTENCY_PARAMETERS]);
     const view = parameters.text('view') ?? DEFAULT_NAME;
     const key = this.keyOf(given);
+    const orArchived = parameters.flag('archived', false);
     const { entry } = await this.services.reads.get(view, key, parameters.consistency(), parameters.timeoutMs());
-    return entry === null ? null : JSON.parse(entryToJson(entry, this.services.isJson));
+    if (entry !== null) return JSON.parse(entryToJson(entry, this.services.isJson));
+    const archived = orArchived ? await this.services.reads.archived(view, key) : null;
+    return archived === null ? null : JSON.parse(archivedToJson(archived, this.services.isJson));
   }
 
   @MessagePattern({ cmd: 'set' })

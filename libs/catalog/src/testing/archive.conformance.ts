@@ -20,6 +20,7 @@ const entry = (offset: number, changes: Partial<ArchiveEntry> = {}): ArchiveEntr
   contentType: 'text/plain',
   logTime: asLogTime(1000 + offset),
   expiresAt: asLogTime(2000 + offset),
+  evicted: offset % 2 === 0,
   ...changes,
 });
 
