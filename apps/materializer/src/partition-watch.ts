@@ -6,6 +6,8 @@ import { Observable } from 'rxjs';
 export interface WatchedPartition {
   readonly offset: Offset;
   readonly logTime: LogTime;
+  /** Does part of what the next scan needs done; true when nothing is left. */
+  prepareScan(keysMax: number): boolean;
   scan(request: {
     readonly prefix: Buffer;
     readonly after: Buffer | null;
@@ -26,6 +28,8 @@ const CHUNK_BYTES_MAX = 256 * 1024;
 /** Chunks on their way to a reader. */
 const CHUNKS_UNRELEASED_MAX = 2;
 const EVENT_OVERHEAD_BYTES = 64;
+/** Keys put in order in one turn, before the first page of a view that nobody has scanned yet. */
+const PREPARED_KEYS = 2048;
 
 /**
  * The entries of one partition, then what changes, at the reader's pace: a chunk goes out when one before it was released, and the entries are
@@ -91,6 +95,10 @@ export const watchPartition = (
         return;
       }
       if (unreleased >= CHUNKS_UNRELEASED_MAX) return;
+      if (head === waiting.length && passed !== undefined && !view.prepareScan(PREPARED_KEYS)) {
+        schedule();
+        return;
+      }
       const events = head < waiting.length ? changes() : passed === undefined ? [] : page(passed);
       if (events.length === 0) return;
       unreleased++;

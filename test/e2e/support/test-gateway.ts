@@ -4,6 +4,7 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyInstance } from 'fastify';
 import { GatewayModule, NativeEndpoint, NestTcpEndpoint, type GatewayLimits, type GatewayTime } from '#apps/gateway';
 import { createHttpEdge, loadOptions } from '#platform';
+import type { ViewQuery } from '#views';
 import { MemoryCommandLog, type MemoryTopic } from '../../../libs/command-log/src/testing/index.js';
 import { FoldingViews } from './folding-views.js';
 
@@ -29,6 +30,8 @@ export const startTestGateway = async (
     readonly limits?: Partial<GatewayLimits>;
     readonly time?: GatewayTime;
     readonly argv?: readonly string[];
+    /** Instead of the views of `views`. */
+    readonly viewQuery?: (log: MemoryCommandLog) => ViewQuery | Promise<ViewQuery>;
   } = {},
 ): Promise<TestGateway> => {
   const options = loadOptions({
@@ -50,7 +53,7 @@ export const startTestGateway = async (
     GatewayModule.forRoot({
       options,
       commandLog: { useValue: log },
-      viewQuery: { useValue: views },
+      viewQuery: { useValue: (await settings.viewQuery?.(log)) ?? views },
       ...(settings.limits && { limits: settings.limits }),
       ...(settings.time && { time: settings.time }),
     }),

@@ -333,6 +333,11 @@ export class Projection {
   }
 
   /** As of a map view. */
+  prepareScan(keysMax: number): boolean {
+    return this.map.prepareScan(keysMax);
+  }
+
+  /** As of a map view. */
   scan(request: ScanRequest): ScanPage {
     const page = this.map.scan(request);
     if (!page.entries.some(({ key }) => isReservedKey(key))) return page;
