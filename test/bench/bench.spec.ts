@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from '@jest/globals';
 import { median, quantile, type Benchmark, type Contender, type Sample } from './bench.js';
+import { chartOf } from './chart.js';
 import { jsonOf, resultOf, tableOf } from './result.js';
 import { requestKey, tidelineGets } from './wrk-requests.js';
 
@@ -117,6 +118,14 @@ describe('a result', () => {
     const parsed = JSON.parse(jsonOf([one, other], { seconds: 1 })) as Answer & { cases: unknown[]; seconds: number };
     expect(parsed).toMatchObject({ name: 'walk', unit: 'steps/s', ours: 20, peer: 5, ratio: 2, seconds: 1 });
     expect(parsed.cases).toHaveLength(2);
+  });
+
+  test('is drawn with both sides to one scale', () => {
+    const svg = chartOf([resultOf(benchmark, 'up & down', sides, runs)], 'a machine');
+    expect(svg).toContain('walk, up &#38; down');
+    expect(svg).toContain('2.00 × etcd');
+    // 20 and 5 steps/s: the longer bar fills the panel, the other a quarter of it.
+    expect(svg).toMatch(/width="330\.0"[^]*width="82\.5"/);
   });
 
   test('takes medians and quantiles as the textbook does', () => {

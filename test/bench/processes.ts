@@ -76,6 +76,11 @@ export const profileProcesses = (pids: readonly number[]): void => {
   profiledPids = new Set(pids);
 };
 
+/** Begins or ends profiles of those of them that write some. */
+export const toggleProfile = (pids: readonly number[]): void => {
+  for (const pid of pids) if (profiledPids?.has(pid)) process.kill(pid, 'SIGUSR2');
+};
+
 /** Process ids with the leader's first, as `measuringCpu` takes them. */
 export const leaderFirst = (pids: readonly number[], leader: number): number[] => [
   ...pids.slice(leader, leader + 1),
@@ -88,17 +93,12 @@ export const leaderFirst = (pids: readonly number[], leader: number): number[] =
  */
 export const measuringCpu = async (servers: readonly number[], work: () => Promise<Sample>): Promise<Sample> => {
   const pids = [...servers, process.pid];
-  // See profiler.ts.
-  const profile = (): void => {
-    if (profiledPids === null) return;
-    for (const pid of servers) if (profiledPids.has(pid)) process.kill(pid, 'SIGUSR2');
-  };
-  profile();
+  toggleProfile(servers);
   const before = pids.map(cpuSeconds);
   const began = performance.now();
   const sample = await work();
   const operations = Math.max(1, sample.operations ?? (sample.value * (performance.now() - began)) / 1000);
-  profile();
+  toggleProfile(servers);
   const us = pids.map((pid, i) => ((cpuSeconds(pid) - before[i]) * 1e6) / operations);
   const cpuUs: Record<string, number> = { servers: us.slice(0, -1).reduce((sum, each) => sum + each, 0) };
   for (let i = 0; i < servers.length; i++) cpuUs[i === 0 ? 'leader' : `follower-${i}`] = us[i];

@@ -14,6 +14,8 @@ interface Cost {
 }
 
 const NOT_WORK = new Set(['(idle)', '(program)', '(root)']);
+/** The profiler's own work, which is not looked into. */
+const PROFILER = 'test/bench/profiler.js';
 
 const placeOf = ({ functionName, url, lineNumber }: Profiler.ProfileNode['callFrame']): string => {
   const file = url.replace(/^.*\/(node_modules|dist)\//, '').replace(/^file:\/\//, '');
@@ -36,6 +38,7 @@ const costsOf = (profile: Profiler.Profile): Map<string, Cost> => {
   const walk = (id: number, above: ReadonlySet<string>): number => {
     const node = nodes.get(id)!;
     const place = placeOf(node.callFrame);
+    if (place.includes(PROFILER)) return 0;
     const self = (selfUs.get(id) ?? 0) / 1000;
     const below = above.has(place) ? above : new Set([...above, place]);
     let total = self;

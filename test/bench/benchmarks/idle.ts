@@ -1,6 +1,6 @@
 import type { Benchmark, Sample } from '../bench.js';
 import { leadingNumber } from '../looping.js';
-import { cpuSeconds, residentBytes } from '../processes.js';
+import { cpuSeconds, residentBytes, toggleProfile } from '../processes.js';
 import { describeTideline, startTideline } from '../tideline-cluster.js';
 
 /** What partitions cost that nobody uses: each is a Raft group with heartbeats, a log and a view. */
@@ -21,10 +21,13 @@ export const idle: Benchmark = {
       description: describeTideline(nodes),
       warmUp: () => new Promise((resolve) => setTimeout(resolve, SETTLE_MS)),
       run: async (seconds): Promise<Sample> => {
+        const pids = processes.map(({ pid }) => pid);
+        toggleProfile(pids);
         const cpu = processes.map(({ pid }) => cpuSeconds(pid));
         const began = performance.now();
         await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
         const used = processes.reduce((total, { pid }, i) => total + cpuSeconds(pid) - cpu[i], 0);
+        toggleProfile(pids);
         const elapsed = (performance.now() - began) / 1000;
         return {
           value: (used * 1000) / elapsed / nodes,
