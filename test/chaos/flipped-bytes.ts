@@ -5,7 +5,7 @@ import { PADDING } from './record-load.js';
 
 const SEGMENT_NAME = /^\d{20}\.log$/;
 /** Shorter logs are left alone: the damage shall be in the middle of what has been committed. */
-const DATA_BYTES_MIN = 32 * 1024;
+const DATA_BYTES_MIN = 16 * 1024;
 const FLIPS_MAX = 16;
 /** The flips lie within one stretch, as of a bad sector. */
 const STRETCH_BYTES = 512;

@@ -2,6 +2,8 @@ import { randomBelow, randomChance, type Rng } from '#kernel';
 import type { Fault, FaultContext } from './fault.js';
 import { add } from './statistics.js';
 
+const PUT_BACK_BEHIND = 2;
+
 /** Every kind once, in a random order, then again: no run goes without one for long. */
 class Deck {
   private left: Fault[] = [];
@@ -18,6 +20,11 @@ class Deck {
   deal(): Fault {
     if (this.left.length === 0) this.left = this.shuffled();
     return this.left.pop()!;
+  }
+
+  /** It could not be done now: it has its turn again after some others. */
+  later(fault: Fault): void {
+    this.left.splice(Math.max(0, this.left.length - PUT_BACK_BEHIND), 0, fault);
   }
 
   /** One that may run beside another. */
@@ -56,23 +63,31 @@ export class Schedule {
     while (goOn()) {
       const first = deck.deal();
       const second = !first.alone && randomChance(rng, SECOND_CHANCE) ? deck.dealSecond() : null;
-      const running = [this.one(first)];
+      const running = [
+        this.one(first).then((done) => {
+          if (!done) deck.later(first);
+        }),
+      ];
       if (second) {
         await sleep(randomBelow(rng, quick ? 500 : 2000));
-        running.push(this.one(second));
+        running.push(this.one(second).then(() => undefined));
       }
       await Promise.all(running);
       if (goOn()) await sleep(randomBelow(rng, QUIET_MS_MAX) / (quick ? 6 : 1));
     }
   }
 
-  private async one(fault: Fault): Promise<void> {
+  /** false: it cannot be done now. */
+  private async one(fault: Fault): Promise<boolean> {
     const { statistics } = this.context;
     statistics.faultBegins(fault.kind);
     try {
-      if (await fault.run(this.context)) add(this.done, fault.kind);
+      const done = await fault.run(this.context);
+      if (done) add(this.done, fault.kind);
+      return done;
     } catch (error) {
       this.context.problem(`${fault.kind}: ${(error as Error).message}`);
+      return true;
     } finally {
       statistics.faultEnds(fault.kind);
     }
