@@ -239,6 +239,7 @@ const splitShape = (options: ClusterLauncherOptions): LaunchedProcess[] => {
     const base = at(options.nodes + i);
     const args = asArgs({
       'log-nodes': logNodes,
+      materializers: viewAddresses,
       'base-port': String(base),
       'data-dir': join(options.dataDir, name),
       ...common,

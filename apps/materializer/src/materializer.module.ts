@@ -11,11 +11,13 @@ import {
 } from '@nestjs/common';
 import { CATALOG, CatalogModule, type Catalog } from '#catalog';
 import type { CommandLog } from '#command-log';
-import { TidelineError, systemClock, systemScheduler } from '#kernel';
+import { TidelineError, systemClock, systemRng, systemScheduler } from '#kernel';
 import { tcpTransport, type Hello, type Listener } from '#net';
-import { HealthRegistry, Metrics, OPTIONS, PlatformModule, type TidelineOptions } from '#platform';
+import { HealthRegistry, Metrics, OPTIONS, PlatformModule, formatAddress, type TidelineOptions } from '#platform';
 import { nodeFileSystem } from '#storage';
-import { definitionOf, type ViewType } from '#views';
+import { definitionOf, type PartitionHealth, type ViewType } from '#views';
+import type { DigestMismatch } from './digest-watch.js';
+import { PeerHosts } from './peer-hosts.js';
 import { DefectLog } from './defect-log.js';
 import { serveViewQuery } from './serve-view-query.js';
 import { SnapshotStore } from './snapshot-store.js';
@@ -38,10 +40,25 @@ export interface MaterializerModuleOptions {
 /** A view this far behind its log, in records, makes the process not ready. */
 const LAG_RECORDS_READY_MAX = 100_000;
 
+const VERDICTS: Readonly<Record<DigestMismatch['verdict'], string>> = {
+  minority: 'most hosts have another digest; the slots are stopped here and rebuilt',
+  undecided: 'hosts differ and none is in the majority; the slots are stopped and rebuilt on all of them',
+  majority: 'another host has another digest than most; it rebuilds the slots',
+  memory: 'what is in memory does not add up to the digest; the slots are stopped and rebuilt',
+};
+
+const healthText = ({ view, partition, restoring, stoppedSlots, problem }: PartitionHealth): string => {
+  if (problem !== null) return problem;
+  const slots = stoppedSlots.length > 0 ? `slots ${stoppedSlots.join(', ')} of ` : '';
+  const how = restoring === null ? 'is being rebuilt' : `${restoring.percent} % restored, from ${restoring.source}`;
+  return `${slots}view ${view}, partition ${partition}: ${how}`;
+};
+
 /** Listens for gateways of other processes and reports on the views. */
 class ViewService implements OnModuleInit, BeforeApplicationShutdown {
   private listener: Listener | null = null;
   private readonly stopCollecting: (() => void)[] = [];
+  private readonly logger = new Logger('Digests');
 
   constructor(
     @Inject(OPTIONS) private readonly options: TidelineOptions,
@@ -55,8 +72,13 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
     const { options, host } = this;
     this.health.register('view-lag', () => {
       const lag = host.lagRecords;
-      if (lag === null) return { ok: false, detail: 'the views are not open yet' };
+      if (lag === null)
+        return { ok: false, detail: host.health.map(healthText).join('; ') || 'the views are not open yet' };
       return { ok: lag <= LAG_RECORDS_READY_MAX, detail: `${lag} records behind` };
+    });
+    this.health.register('digest', () => {
+      const wrong = host.health.filter(({ stoppedSlots, problem }) => stoppedSlots.length > 0 || problem !== null);
+      return wrong.length === 0 ? { ok: true } : { ok: false, detail: wrong.map(healthText).join('; ') };
     });
     this.health.register('catalog', async () => {
       await this.catalog.ping();
@@ -106,6 +128,12 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
       ),
     );
     const expired = metrics.counter('tideline_view_expired_total');
+    const mismatches = metrics.counter('tideline_view_digest_mismatches_total');
+    host.onMismatch(({ view, partition, slots, offset, hosts, verdict }) => {
+      mismatches.inc({ view, partition: String(partition) }, slots.length);
+      const where = `view ${view}, partition ${partition}, slots ${slots.join(', ')} at offset ${offset}`;
+      this.logger.error(`${where}: ${VERDICTS[verdict]} (${hosts} hosts compared)`);
+    });
     const archiveFailures = metrics.counter('tideline_view_archive_failures_total');
     host.onArchiveFailed((view, partition) => archiveFailures.inc({ view, partition: String(partition) }));
     const evicted = metrics.counter('tideline_view_evicted_total');
@@ -147,14 +175,26 @@ const makeViewHost = (
   const host = new ViewHost({
     log,
     archive: catalog.archive,
-    snapshots: { store, intervalMs: options.snapshotIntervalMs },
+    snapshots: {
+      store,
+      peers: new PeerHosts({
+        transport: tcpTransport,
+        scheduler: systemScheduler,
+        rng: systemRng,
+        own: store.host,
+        addresses: options.materializers.map(formatAddress),
+      }),
+      intervalMs: options.snapshotIntervalMs,
+      logBytes: options.snapshotLogBytes,
+      digestIntervalMs: options.digestIntervalMs,
+    },
     clock: systemClock,
     scheduler: systemScheduler,
     projections: views,
   });
   host.onSwapped((view, version) => new Logger('Projections').log(`view ${view}: version ${version} is served`));
   host.onSnapshotFailed((view, partition, error) =>
-    logger.warn(`no snapshot of view ${view}, partition ${partition}: ${error.message}`),
+    logger.warn(`view ${view}, partition ${partition}: ${error.message}`),
   );
   return host;
 };

@@ -470,6 +470,10 @@ export class PartitionKeeper {
     throw new TidelineError('not-found', `there is ${which} of ${this.name} that its log goes on from`);
   }
 
+  get source(): SnapshotSource {
+    return this.options.source;
+  }
+
   /** Null: it is simply served. */
   get health(): PartitionHealth | null {
     const stoppedSlots = this.view?.stoppedSlots ?? [];

@@ -1,13 +1,15 @@
 import { TidelineError, toTidelineError } from '#kernel';
 import type { ConnectionHandler, Responder, StreamProducer } from '#net';
 import type { ViewQuery, WatchChunk } from '#views';
-import { projectionServiceV1, viewServiceV1, type Pieces } from '#wire';
+import { projectionServiceV1, snapshotServiceV1, viewServiceV1, type Pieces } from '#wire';
 import type { Subscription } from 'rxjs';
+import type { HostUpkeep } from './host-upkeep.js';
 
-/** The materializer service (libs/wire view-service-v1.ts) over a ViewQuery. */
-export const serveViewQuery = (query: ViewQuery): ConnectionHandler => ({
+/** The materializer service (libs/wire view-service-v1.ts, snapshot-service-v1.ts) over a ViewQuery and what its host does besides. */
+export const serveViewQuery = (query: ViewQuery & { readonly upkeep?: HostUpkeep }): ConnectionHandler => ({
   request(method, payload, responder) {
     try {
+      if (query.upkeep && upkeep(query.upkeep, method, payload, responder)) return;
       answer(query, method, payload, responder);
     } catch (error) {
       responder.fail(toTidelineError(error));
@@ -27,13 +29,37 @@ export const serveViewQuery = (query: ViewQuery): ConnectionHandler => ({
   },
 });
 
-const answer = (query: ViewQuery, method: number, payload: Buffer, responder: Responder): void => {
-  const reply = <T>(promise: Promise<T>, encode: (value: T) => Pieces): void => {
+const replyTo =
+  (responder: Responder) =>
+  <T>(promise: Promise<T>, encode: (value: T) => Pieces): void => {
     promise.then(
       (value) => responder.ok(encode(value)),
       (error: unknown) => responder.fail(toTidelineError(error)),
     );
   };
+
+/** False: it is none of these methods. */
+const upkeep = (host: HostUpkeep, method: number, payload: Buffer, responder: Responder): boolean => {
+  const { snapshots, create, restore, piece, marks, digests, dispute, health } = snapshotServiceV1;
+  const reply = replyTo(responder);
+  if (method === snapshots.method) reply(host.snapshots(snapshots.decodeRequest(payload)), snapshots.encodeResponse);
+  else if (method === create.method) reply(host.createSnapshots(create.decodeRequest(payload)), create.encodeResponse);
+  else if (method === restore.method)
+    reply(host.restoreSnapshots(restore.decodeRequest(payload)), restore.encodeResponse);
+  else if (method === piece.method) reply(host.piece(piece.decodeRequest(payload)), piece.encodeResponse);
+  else if (method === marks.method) responder.ok(marks.encodeResponse(host.marks()));
+  else if (method === digests.method)
+    responder.ok(digests.encodeResponse(host.digests(digests.decodeRequest(payload))));
+  else if (method === dispute.method) {
+    host.dispute(dispute.decodeRequest(payload));
+    responder.ok(dispute.encodeResponse());
+  } else if (method === health.method) reply(host.health(health.decodeRequest(payload)), health.encodeResponse);
+  else return false;
+  return true;
+};
+
+const answer = (query: ViewQuery, method: number, payload: Buffer, responder: Responder): void => {
+  const reply = replyTo(responder);
   switch (method) {
     case viewServiceV1.get.method:
       return reply(query.get(viewServiceV1.get.decodeRequest(payload)), viewServiceV1.get.encodeResponse);

@@ -174,7 +174,6 @@ describe('a host with snapshots', () => {
     const second = await host();
     expect(reports[0]).toContain(`slot ${place.slot} is not good`);
     expect(key).toBeDefined();
-    expect(second.health(VIEW)).toEqual([]);
     await time.advance(1000);
     expect(await state(second)).toEqual(before);
     // Of the whole, since what was damaged is not to be used a second time.

@@ -212,7 +212,8 @@ export class SnapshotStore {
 
 export const infoOf = (entry: SnapshotEntry): SnapshotInfo => {
   const { host, view, partition, offset, logTime, digest, bytes, createdAt, verified } = entry;
-  const { slots } = decodeSnapshotTable(entry.slotTable);
+  // Of an older format there is no table.
+  const slots = entry.slotTable.length === 0 ? [] : decodeSnapshotTable(entry.slotTable).slots;
   const entries = slots.reduce((sum, slot) => sum + slot.entries, 0);
   return { host, view, partition, offset, logTime, digest, bytes, entries, slots: slots.length, createdAt, verified };
 };

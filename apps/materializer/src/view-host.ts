@@ -27,6 +27,8 @@ import {
 } from '#views';
 import { Observable, type Subscription } from 'rxjs';
 import { ArchiveWriter } from './archive-writer.js';
+import { DigestWatch, type DigestMismatch } from './digest-watch.js';
+import { HostUpkeep } from './host-upkeep.js';
 import {
   SUPERSEDED,
   askForTime,
@@ -74,7 +76,10 @@ export class ViewHost implements ViewQuery {
   /** Ends when all restoring asked for so far has. */
   private restoring: Promise<void> = Promise.resolve();
   private readonly rounds: SnapshotRounds | null;
+  private readonly digestWatch: DigestWatch | null;
+  readonly upkeep: HostUpkeep;
   private readonly projected: ProjectionVersions;
+  private mismatchFound: (mismatch: DigestMismatch) => void = () => undefined;
   private snapshotFailed: (view: string, partition: number, error: TidelineError) => void = () => undefined;
   private expired: (view: string, partition: number, count: number) => void = () => undefined;
   private swapped: (view: string, version: number) => void = () => undefined;
@@ -99,6 +104,8 @@ export class ViewHost implements ViewQuery {
         readonly logBytes?: number;
         /** Other hosts of the same views. */
         readonly peers?: PeerHosts;
+        /** Between two comparisons of digests with theirs; none if it is not said. */
+        readonly digestIntervalMs?: number;
       };
       /** Classes marked with `@View`; the constructor throws `bad-option` for one that is not sound. */
       readonly projections?: readonly ViewType[];
@@ -131,6 +138,28 @@ export class ViewHost implements ViewQuery {
           views: () => this.views.values(),
           failed: (view, partition, error) => this.snapshotFailed(view, partition, error),
         });
+    this.digestWatch =
+      snapshots?.digestIntervalMs === undefined
+        ? null
+        : new DigestWatch({
+            peers: snapshots.peers ?? null,
+            intervalMs: snapshots.digestIntervalMs,
+            clock,
+            scheduler,
+            views: () => this.views.values(),
+            found: (mismatch) => this.mismatchFound(mismatch),
+          });
+    this.upkeep = new HostUpkeep({
+      snapshots: snapshots ?? null,
+      rounds: this.rounds,
+      digestWatch: () => this.digestWatch,
+      views: () => this.views.values(),
+      named: (name) => {
+        const found = this.named(name);
+        if ('keepers' in found) return found;
+        throw new TidelineError('not-ready', `view ${name} is being built`);
+      },
+    });
   }
 
   private follow(cluster: ClusterDescription): void {
@@ -311,9 +340,7 @@ export class ViewHost implements ViewQuery {
   }
 
   /** The view of this name, or the version of a projection that is served under it. */
-  private named(
-    view: string,
-  ): Pick<HostedView, 'name' | 'partitions'> | { readonly kept: readonly MapView[]; readonly name: string } {
+  private named(view: string): HostedView | { readonly kept: readonly MapView[]; readonly name: string } {
     const found = this.views.get(view) ?? this.projected.serving(view);
     if (found !== null && 'version' in found) return { kept: found.partitions, name: `${view}@${found.version}` };
     if (found) return found;
@@ -538,10 +565,10 @@ export class ViewHost implements ViewQuery {
   }
 
   /** Of every partition that is not simply served. */
-  health(name: string | null = null): readonly PartitionHealth[] {
-    return [...this.views.values()]
-      .filter((view) => name === null || view.name === name || view.definition?.name === name)
-      .flatMap(({ keepers }) => keepers.map(({ health }) => health).filter((health) => health !== null));
+  get health(): readonly PartitionHealth[] {
+    return [...this.views.values()].flatMap(({ keepers }) =>
+      keepers.map(({ health }) => health).filter((health) => health !== null),
+    );
   }
 
   /** What the metrics say of each partition of each view. */
@@ -638,6 +665,11 @@ export class ViewHost implements ViewQuery {
     else this.cancelHousekeeping = this.options.scheduler.after(HOUSEKEEPING_MS, this.housekeeping);
   };
 
+  /** A slot here, or on another host, is not what it must be. */
+  onMismatch(listener: (mismatch: DigestMismatch) => void): void {
+    this.mismatchFound = listener;
+  }
+
   /** A snapshot could not be written; the one before is still there. */
   onSnapshotFailed(listener: (view: string, partition: number, error: TidelineError) => void): void {
     this.snapshotFailed = listener;
@@ -652,6 +684,8 @@ export class ViewHost implements ViewQuery {
     if (this.closed) return;
     this.closed = true;
     this.rounds?.close();
+    this.digestWatch?.close();
+    this.options.snapshots?.peers?.close();
     this.cancelHousekeeping?.();
     this.subscription.unsubscribe();
     this.projected.close();

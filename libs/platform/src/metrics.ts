@@ -69,6 +69,11 @@ export const METRICS = {
     help: 'commands on which a data type failed; they had no effect',
     labels: VIEW,
   },
+  tideline_view_digest_mismatches_total: {
+    type: 'counter',
+    help: 'slots found to differ from other hosts or from their own digest',
+    labels: VIEW,
+  },
   tideline_view_archive_failures_total: { type: 'counter', help: 'archive writes that failed', labels: VIEW },
   tideline_gateway_request_seconds: {
     type: 'histogram',

@@ -24,6 +24,7 @@ import type { RequestCall } from './service-call.js';
  *     0x0324 piece      part · u64 offset · u64 position · varint length → u64 bytes of the file · u32 CRC-32 of the piece · varint length, piece
  *     0x0325 marks      → string host · varint count × (part · varint count × (u64 offset · string digest))
  *     0x0326 digests    part · u64 offset → bool known · 512 × u32 if known                    (two lanes a slot)
+ *     0x0328 dispute    part · u64 offset · 512 × u32 → nothing                                 (the sender's; no digest is that of most hosts)
  *     0x0327 health     optional string view → varint count × (string view · varint partition
  *                       bool restoring: enum phase (snapshot, log) · string source · u8 percent · u64 offset · u64 target · optional u64 etaSeconds
  *                       varint count × u8 stopped slot · optional string problem)
@@ -272,6 +273,23 @@ const digests: RequestCall<ViewPart & { readonly offset: Offset }, Uint32Array |
     readAll(payload, (reader) => (reader.bool() ? Uint32Array.from({ length: LANES }, () => reader.u32()) : null)),
 };
 
+const dispute: RequestCall<ViewPart & { readonly offset: Offset; readonly digests: Uint32Array }, void> = {
+  method: 0x0328,
+  encodeRequest: (request) => {
+    const writer = writePart(new ByteWriter(128 + LANES * 4), request).u64(request.offset);
+    for (const lane of request.digests) writer.u32(lane);
+    return writer.finish();
+  },
+  decodeRequest: (payload) =>
+    readAll(payload, (reader) => ({
+      ...readPart(reader),
+      offset: reader.offset(),
+      digests: Uint32Array.from({ length: LANES }, () => reader.u32()),
+    })),
+  encodeResponse: () => Buffer.alloc(0),
+  decodeResponse: (payload) => readAll(payload, () => undefined),
+};
+
 const health: RequestCall<{ readonly view: string | null }, readonly PartitionHealthMessage[]> = {
   method: 0x0327,
   encodeRequest: ({ view }) => writeOptionalText(new ByteWriter(64), view).finish(),
@@ -318,4 +336,4 @@ const health: RequestCall<{ readonly view: string | null }, readonly PartitionHe
     }),
 };
 
-export const snapshotServiceV1 = { snapshots, create, restore, piece, marks, digests, health } as const;
+export const snapshotServiceV1 = { snapshots, create, restore, piece, marks, digests, dispute, health } as const;

@@ -147,7 +147,7 @@ export const OPTION_TABLE = {
   'log-nodes': cluster(ABOVE_LOG, kind.addresses, (basis) => basis.seeds, 'log services of the raft-log nodes', {
     fallbackText: 'seeds',
   }),
-  materializers: cluster(['gateway'], kind.addresses, [], 'view services of the materializers', {
+  materializers: cluster(['materializer', 'gateway'], kind.addresses, [], 'view services of the materializers', {
     fallbackText: 'none',
   }),
   region: cluster(ALL, kind.name, 'local', 'where this node runs, for placement and metrics'),
@@ -206,9 +206,21 @@ export const OPTION_TABLE = {
     VIEW,
     kind.durationMs({ min: 1000, max: 7 * DAY_MS }),
     5 * MINUTE_MS,
-    'between snapshots of a slot that changed',
+    'between snapshots of a partition that changed',
   ),
-  'snapshots-kept': view(VIEW, kind.integer({ min: 1, max: 100 }), 2, 'snapshots of a slot that are kept'),
+  'snapshot-log-bytes': view(
+    VIEW,
+    kind.byteSize({ min: 64 * 1024, max: 1024 ** 4 }),
+    256 * 1024 * 1024,
+    'log applied to a partition after which it is written, whatever the interval',
+  ),
+  'snapshots-kept': view(VIEW, kind.integer({ min: 1, max: 100 }), 2, 'snapshots of a partition that are kept'),
+  'digest-interval-ms': view(
+    VIEW,
+    kind.durationMs({ min: 100, max: DAY_MS }),
+    5_000,
+    'between comparisons of views with those of other hosts',
+  ),
 
   'record-bytes-max': limit(
     ALL,
