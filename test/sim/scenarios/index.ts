@@ -1,6 +1,7 @@
-import { asOffset } from '#kernel';
+import { asOffset, type GroupId, type NodeId } from '#kernel';
 import type { Script } from '../run.js';
 import { must } from '../violation.js';
+import type { World } from '../world.js';
 import { elected, heal, hide, others, quiet, serves } from './stage.js';
 
 /**
@@ -151,6 +152,83 @@ export const SCENARIOS = {
     },
   },
 
+  'promotion of a lagging learner': {
+    swarm: (swarm) => ({ ...quiet(swarm), nodes: 4, voters: 3, thinkMs: 20 }),
+    play(world) {
+      elected(world);
+      const [first, second, third, learner] = world.machines;
+      const voters = [first, second, third].map(({ id }) => id);
+      everyGroup(world, { voters, learners: [learner.id] });
+      world.run(2000);
+      learner.crash();
+      serves(world, 5000);
+      // Cut off or down, it is behind: as a voter it would be missed in the next majority.
+      for (const group of world.groups) {
+        const refusal = change(world, group, { voters: [...voters, learner.id], learners: [] });
+        world.runUntil(() => refusal.code !== null, 2000);
+        must(refusal.code === 'learner-lagging', 15, `a learner that is down is promoted: ${refusal.code}`);
+      }
+      learner.start();
+      world.run(3000);
+      everyGroup(world, { voters: [...voters, learner.id], learners: [] });
+      serves(world, 3000);
+    },
+  },
+
+  'replacement of a member under partition': {
+    swarm: (swarm) => ({ ...quiet(swarm), nodes: 4, voters: 3 }),
+    play(world) {
+      elected(world);
+      const [first, second, gone, spare] = world.machines;
+      const old = [first, second, gone].map(({ id }) => id);
+      everyGroup(world, { voters: old, learners: [spare.id] });
+      world.run(2000);
+      hide(world, gone);
+      elected(world, [first, second]);
+      everyGroup(world, { voters: [first.id, second.id, spare.id], learners: [] });
+      serves(world, 3000);
+      // The one that was replaced does not know it yet: it must not disturb.
+      const terms = world.groups.map((group) => world.leader(group)?.group(group)?.term);
+      heal(world);
+      serves(world, 5000);
+      must(
+        world.groups.every((group, i) => world.leader(group)?.group(group)?.term === terms[i]),
+        27,
+        'a node that was replaced disturbs its successors',
+      );
+    },
+  },
+
+  /** What it acknowledged is gone, and it does not know: its peers do. It is replaced by a node with an id of its own. */
+  'lost disk under the old id': {
+    swarm: (swarm) => ({ ...quiet(swarm), nodes: 4, voters: 3 }),
+    play(world) {
+      elected(world);
+      const [first, second, lost, spare] = world.machines;
+      everyGroup(world, { voters: [first, second, lost].map(({ id }) => id), learners: [spare.id] });
+      world.run(3000);
+      lost.replaceDisk();
+      lost.start();
+      serves(world, 3000);
+      // With the only other voter down it would be asked for its vote, and must not give it.
+      const leader = elected(world);
+      const other = leader === first ? second : first;
+      other.crash();
+      world.run(5000);
+      must(
+        lost.replicas.every(({ group }) => group.lastOffset === 0 && group.term === 0),
+        8,
+        'a node that lost its disk votes under its old id',
+      );
+      other.start();
+      elected(world);
+      everyGroup(world, { voters: [first.id, second.id, spare.id], learners: [] });
+      other.crash();
+      serves(world, 5000);
+      other.start();
+    },
+  },
+
   'retry storm after failover': {
     swarm: (swarm) => ({ ...quiet(swarm), clients: 12, thinkMs: 10, sessionsMax: 64 }),
     play(world) {
@@ -165,6 +243,42 @@ export const SCENARIOS = {
     },
   },
 } as const satisfies Record<string, Script>;
+
+/** Asks the leader for a change of members; the code of the error when it is refused. */
+const change = (
+  world: World,
+  group: GroupId,
+  target: { readonly voters: readonly NodeId[]; readonly learners: readonly NodeId[] },
+): { done: boolean; code: string | null } => {
+  const outcome: { done: boolean; code: string | null } = { done: false, code: null };
+  world
+    .leader(group)
+    ?.group(group)
+    ?.proposeConfiguration(target, (error) => {
+      outcome.done = error === null;
+      outcome.code = error?.code ?? null;
+    });
+  return outcome;
+};
+
+/** An operator who does not give up. */
+const everyGroup = (
+  world: World,
+  target: { readonly voters: readonly NodeId[]; readonly learners: readonly NodeId[] },
+): void => {
+  for (const group of world.groups) {
+    let outcome = change(world, group, target);
+    for (let i = 0; i < 20 && !outcome.done; i++) {
+      world.run(500);
+      if (!outcome.done) outcome = change(world, group, target);
+    }
+    must(
+      world.runUntil(() => outcome.done, 5000),
+      27,
+      () => `the members of group ${group} cannot be changed: ${outcome.code}`,
+    );
+  }
+};
 
 const trimAll = (world: Parameters<Script['play']>[0]): void => {
   for (const { group } of world.machines.flatMap((machine) => machine.replicas)) {
