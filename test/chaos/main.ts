@@ -165,7 +165,7 @@ class ChaosRun {
   private readonly verdicts = new Verdicts();
   private readonly history = new History();
   private readonly rng: SeededRng;
-  private readonly statistics = new Statistics();
+  private readonly statistics = new Statistics(say);
   private schedule: Schedule | null = null;
 
   constructor(

@@ -1,3 +1,6 @@
+/** Longer ones get a line in the log of the run. */
+const LONG_PAUSE_MS = 3000;
+
 /** Counts of outcomes, and the pauses in which no write was acknowledged. */
 export class Statistics {
   readonly outcomes = new Map<string, number>();
@@ -6,9 +9,12 @@ export class Statistics {
   /** Longest pause, ms, by the kinds of faults that were there at some time during it. */
   readonly pauses = new Map<string, number>();
   longestPauseMs = 0;
-  private lastAck = performance.now();
+  /** NaN before the first: the start is no pause. */
+  private lastAck = Number.NaN;
   private readonly active = new Set<string>();
   private readonly sinceLastAck = new Set<string>();
+
+  constructor(private readonly say: (text: string) => void) {}
 
   count(operation: string, outcome: string, code = ''): void {
     add(this.outcomes, `${operation} ${outcome}`);
@@ -27,9 +33,13 @@ export class Statistics {
   /** A write was acknowledged. */
   acknowledged(): void {
     const now = performance.now();
-    const pauseMs = now - this.lastAck;
+    const pauseMs = Number.isNaN(this.lastAck) ? 0 : now - this.lastAck;
     this.longestPauseMs = Math.max(this.longestPauseMs, pauseMs);
     for (const kind of this.sinceLastAck) this.pauses.set(kind, Math.max(pauseMs, this.pauses.get(kind) ?? 0));
+    if (pauseMs >= LONG_PAUSE_MS)
+      this.say(
+        `no write was acknowledged for ${Math.round(pauseMs)} ms: ${[...this.sinceLastAck].join(', ') || 'calm'}`,
+      );
     this.lastAck = now;
     this.sinceLastAck.clear();
     for (const kind of this.active) this.sinceLastAck.add(kind);
