@@ -181,6 +181,10 @@ class ChaosRun {
     this.during.push(text);
   };
 
+  stoodStill(ms: number): void {
+    this.statistics.stoodStill(ms);
+  }
+
   /** Number of things wrong. */
   async run(): Promise<number> {
     const { cluster, options, sleeper } = this;
@@ -398,7 +402,7 @@ const main = async (): Promise<number> => {
       sleeper.stop();
     });
   }
-  const stallWatch = new StallWatch(say);
+  const stallWatch = new StallWatch(say, (ms) => run?.stoodStill(ms));
   let problems = 1;
   try {
     run = new ChaosRun(options, cluster, sleeper);

@@ -7,15 +7,18 @@ export class StallWatch {
   private cpu = process.cpuUsage();
   private readonly timer: NodeJS.Timeout;
 
-  constructor(say: (text: string) => void) {
+  /** `stood`: told how long, in ms. */
+  constructor(say: (text: string) => void, stood: (ms: number) => void) {
     this.timer = setInterval(() => {
       const now = performance.now();
       const stalledMs = now - this.last;
       const { user, system } = process.cpuUsage(this.cpu);
-      if (stalledMs >= STALL_MS_MIN)
+      if (stalledMs >= STALL_MS_MIN) {
+        stood(stalledMs);
         say(
           `this process stood still for ${Math.round(stalledMs)} ms, ${Math.round((user + system) / 1000)} ms of them busy`,
         );
+      }
       this.last = now;
       this.cpu = process.cpuUsage();
     }, LOOK_EVERY_MS);

@@ -30,6 +30,11 @@ export class Statistics {
     this.active.delete(kind);
   }
 
+  /** Time in which nobody here could have heard of an acknowledgement is no pause. */
+  stoodStill(ms: number): void {
+    this.lastAck += ms;
+  }
+
   /** A write was acknowledged. */
   acknowledged(): void {
     const now = performance.now();
