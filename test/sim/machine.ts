@@ -127,7 +127,7 @@ export class Machine {
     this.disk.replace();
     this.isOutcast = true;
     this.unusable = 'its disk was replaced';
-    for (const record of this.world.records.values()) record.shadows.delete(this.id);
+    for (const record of this.world.records.values()) record.loseDisk(this.id);
   }
 
   private boot(): void {
@@ -305,6 +305,12 @@ export class Machine {
     // The node itself reads its log from the newest checkpoint on; reading more would find damage for it.
     const [checkpoint] = log.checkpoints;
     const known = checkpoint !== undefined && before.chainAt(checkpoint.offset) !== null ? checkpoint.offset : 0;
+    // A trim that a power failure took back: what it had let go of is there again.
+    for (let i = record.indexOf(log.baseOffset + 1); i < record.committed.length; i++) {
+      const entry = record.committed[i];
+      if (entry.lastOffset > Math.min(before.baseOffset, known)) break;
+      now.entries.push(entry);
+    }
     for (const entry of before.entries) {
       if (entry.firstOffset > log.baseOffset && entry.lastOffset <= known) now.entries.push(entry);
     }

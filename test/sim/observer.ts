@@ -7,6 +7,8 @@ import { ShadowLog, type ShadowEntry } from './shadow-log.js';
 /** What is known from outside of one group: what each node wrote, who led, and the one committed log. */
 export class GroupRecord {
   readonly shadows = new Map<NodeId, ShadowLog>();
+  /** What was on disks that were lost. */
+  readonly lost = new Map<NodeId, ShadowLog>();
   /** Who was first seen to lead in a term. */
   readonly leaders = new Map<number, NodeId>();
   /** The committed log from its beginning; bytes are always there. */
@@ -22,6 +24,12 @@ export class GroupRecord {
     let shadow = this.shadows.get(node);
     if (shadow === undefined) this.shadows.set(node, (shadow = new ShadowLog(node)));
     return shadow;
+  }
+
+  /** The node's disk is another from now on. */
+  loseDisk(node: NodeId): void {
+    this.lost.set(node, this.shadow(node));
+    this.shadows.delete(node);
   }
 
   get commitMax(): Offset {
@@ -203,17 +211,19 @@ const isMajority = (voters: readonly NodeId[], holds: (id: NodeId) => boolean): 
   return count * 2 > voters.length;
 };
 
-/** A log that is durable up to the node's commit offset on a quorum of the configuration in force, on both quorums of a joint one. */
+/**
+ * A log that is durable up to the node's commit offset on a quorum of the configuration in force, on both quorums of a joint one. A disk that was lost
+ * counts with what it had: it was acknowledged, and a majority of the disks that are left meets the rest of that quorum.
+ */
 const heldByQuorum = ({ group, record }: Replica): ShadowLog | null => {
   const commit = group.commitOffset;
   const { voters, outgoing } = group.configuration;
   for (const candidate of record.shadows.values()) {
     const chain = candidate.chainAt(commit);
     if (chain === null) continue;
-    const holds = (id: NodeId): boolean => {
-      const shadow = record.shadows.get(id);
-      return shadow !== undefined && shadow.durable >= commit && shadow.chainAt(commit) === chain;
-    };
+    const has = (shadow: ShadowLog | undefined): boolean =>
+      shadow !== undefined && shadow.durable >= commit && shadow.chainAt(commit) === chain;
+    const holds = (id: NodeId): boolean => has(record.shadows.get(id)) || has(record.lost.get(id));
     if (isMajority(voters, holds) && (outgoing.length === 0 || isMajority(outgoing, holds))) return candidate;
   }
   return null;

@@ -139,8 +139,20 @@ const forMutant = (swarm: Swarm, mutant: MutantName, rng: Rng): Swarm => {
     case 'no-directory-sync':
     case 'ack-before-sync':
       return more('crash');
-    case 'sessions-left-out-of-snapshots':
-      return more('trim', 'crash', 'partition');
+    case 'sessions-left-out-of-snapshots': {
+      // Many retries, checkpoints behind them, and leaders that were started since.
+      const { everyMs, network, ...rest } = more('transfer');
+      return {
+        ...rest,
+        network: { ...network, lossRate: 0.2 },
+        everyMs: { ...everyMs, kill: 1200, transfer: 1200, trim: 1500 },
+        checkpointBytes: 4096,
+        segmentBytes: 4096,
+        sessionsMax: 64,
+        clients: 5,
+        thinkMs: 40,
+      };
+    }
     case 'expiry-on-local-clock':
       return more('clockJump');
     case 'read-without-round':
