@@ -1,5 +1,6 @@
 import type { Benchmark } from '../bench.js';
 import { appendBatches } from './append-batches.js';
+import { archive } from './archive.js';
 import { getNative } from './get-native.js';
 import { getRest } from './get-rest.js';
 import { growth } from './growth.js';
@@ -15,6 +16,7 @@ import { scale } from './scale.js';
 import { scan } from './scan.js';
 import { tail } from './tail.js';
 import { ttlChurn } from './ttl-churn.js';
+import { viewMap } from './view-map.js';
 
 export const benchmarks: readonly Benchmark[] = [
   putRest,
@@ -27,6 +29,8 @@ export const benchmarks: readonly Benchmark[] = [
   tail,
   replay,
   memory,
+  viewMap,
+  archive,
   scan,
   ttlChurn,
   leaderKill,

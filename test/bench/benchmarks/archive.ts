@@ -1,0 +1,80 @@
+import { join } from 'node:path';
+import { asPartitionId, systemScheduler } from '#kernel';
+import { openCatalog } from '#catalog';
+import { BUILT_IN_TYPES, MapView } from '#views';
+import { ArchiveWriter } from '../../../apps/materializer/src/archive-writer.js';
+import { BatchSource } from '../../../libs/views/src/testing/index.js';
+import { FULL_SIZE_SECONDS, type Benchmark, type BenchmarkSettings, type Contender, type Sample } from '../bench.js';
+import { cpuSeconds } from '../processes.js';
+import { setsOf } from '../stamped-batches.js';
+
+const EXPIRIES = 100_000;
+const EXPIRIES_OF_A_SHORT_RUN = 10_000;
+const TTL_MS = 1000;
+
+/** Each pass: entries that have expired leave a view by way of the archive, each transaction synced. */
+const throughSqlite = async ({ directory, seconds }: BenchmarkSettings): Promise<Contender> => {
+  const entries = seconds >= FULL_SIZE_SECONDS ? EXPIRIES : EXPIRIES_OF_A_SHORT_RUN;
+  const catalog = await openCatalog(`sqlite:${join(directory, 'catalog.sqlite')}`);
+  const source = new BatchSource();
+  /** Seconds it took, and of the processor. */
+  const pass = async (): Promise<{ wall: number; cpu: number }> => {
+    const view = new MapView({ dataTypes: BUILT_IN_TYPES, archive: true });
+    for (const batch of setsOf(entries, { source, ttlMs: TTL_MS })) view.applyBatches(batch);
+    source.logTime += 2 * TTL_MS;
+    view.applyBatches(source.beacon());
+    const cpu = cpuSeconds(process.pid);
+    const began = performance.now();
+    let left = entries;
+    await new Promise<void>((resolve, reject) => {
+      const writer = new ArchiveWriter({
+        archive: catalog.archive,
+        view: 'bench',
+        partition: asPartitionId(0),
+        state: view,
+        scheduler: systemScheduler,
+        removed: (count) => {
+          left -= count;
+          if (left > 0) return;
+          writer.close();
+          resolve();
+        },
+        failed: reject,
+      });
+      writer.work();
+    });
+    return { wall: (performance.now() - began) / 1000, cpu: cpuSeconds(process.pid) - cpu };
+  };
+  return {
+    description: 'SQLite in a file, WAL, synchronous=FULL',
+    warmUp: pass,
+    run: async (time): Promise<Sample> => {
+      let taken = 0;
+      let cpu = 0;
+      let passes = 0;
+      do {
+        const { wall, cpu: used } = await pass();
+        taken += wall;
+        cpu += used;
+        passes++;
+      } while (taken < time);
+      const operations = passes * entries;
+      return {
+        value: operations / taken,
+        operations,
+        cpuUs: { load: (cpu * 1e6) / operations },
+      };
+    },
+    stop: () => catalog.close(),
+  };
+};
+
+export const archive: Benchmark = {
+  name: 'archive',
+  unit: 'expiries/s',
+  higherIsBetter: true,
+  summary: 'entries that leave a view by way of its archive: from expired to archived, synced and out of memory',
+  cases: ['100,000 expiries'],
+  peers: [],
+  ours: throughSqlite,
+};

@@ -1,0 +1,188 @@
+/**
+ * A map view at size, in a process of its own; what it takes and how long it holds up everything else, on the path a host goes.
+ *
+ *   node --expose-gc view-map-probe.js ENTRIES DIRECTORY
+ */
+import { asOffset, systemClock, systemScheduler } from '#kernel';
+import { nodeFileSystem } from '#storage';
+import { BUILT_IN_TYPES, MapView } from '#views';
+import { SnapshotStore } from '../../apps/materializer/src/snapshot-store.js';
+import { ViewHost } from '../../apps/materializer/src/view-host.js';
+import { InMemorySnapshotCatalog } from '../../libs/catalog/src/testing/index.js';
+import { BatchSource } from '../../libs/views/src/testing/index.js';
+import { GENERATED, GeneratedLog } from './generated-log.js';
+import { setsOf } from './stamped-batches.js';
+
+const [entriesText, directory] = process.argv.slice(2);
+const entries = Number(entriesText);
+const EXPIRING = Math.min(1_000_000, entries);
+const TTL_MS = 60_000;
+const GETS = 1_000_000;
+const RESIDENT_SETTLES_MS = 200;
+
+const collect = (): void => {
+  for (let i = 0; i < 4; i++) (globalThis as { gc?: () => void }).gc?.();
+};
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** The longest a turn of the event loop took while `work` went on: by the wall, and of the processor (that of collecting garbage included). */
+const worstTurn = async (work: () => Promise<unknown>): Promise<{ wallMs: number; cpuMs: number }> => {
+  let over = false;
+  let wallMs = 0;
+  let cpuMs = 0;
+  const watching = (async () => {
+    while (!over) {
+      const cpu = process.cpuUsage();
+      const began = performance.now();
+      await turn();
+      wallMs = Math.max(wallMs, performance.now() - began);
+      const { user, system } = process.cpuUsage(cpu);
+      cpuMs = Math.max(cpuMs, (user + system) / 1000);
+    }
+  })();
+  await work();
+  over = true;
+  await watching;
+  return { wallMs, cpuMs };
+};
+
+const keyOf = (n: number): Buffer => Buffer.from(`bench-key-${String(n).padStart(10, '0')}`);
+
+/** One view alone: memory, sets, gets. */
+const alone = async (): Promise<Record<string, number>> => {
+  const warm = new MapView({ dataTypes: BUILT_IN_TYPES });
+  for (const batch of setsOf(20_000)) warm.applyBatches(batch);
+  collect();
+  const before = process.memoryUsage.rss();
+  const view = new MapView({ dataTypes: BUILT_IN_TYPES });
+  const source = new BatchSource();
+  let sets = 0;
+  let cpuUs = 0;
+  const apply = (batch: Buffer): void => {
+    const cpu = process.cpuUsage();
+    const began = performance.now();
+    view.applyBatches(batch);
+    sets += performance.now() - began;
+    const { user, system } = process.cpuUsage(cpu);
+    cpuUs += user + system;
+  };
+  for (const batch of setsOf(entries, { source })) apply(batch);
+  collect();
+  await pause(RESIDENT_SETTLES_MS);
+  const inserted = (process.memoryUsage.rss() - before) / entries;
+  const setsPerSecond = (entries * 1000) / sets;
+  const setsPerCpuSecond = (entries * 1e6) / cpuUs;
+  const keys = Array.from({ length: GETS }, (_, i) => keyOf((i * 7_919_993) % entries));
+  const cpu = process.cpuUsage();
+  const began = performance.now();
+  for (const key of keys) if (view.get(key, view.logTime) === null) throw new Error('a key is missing');
+  const getUs = ((performance.now() - began) * 1000) / GETS;
+  const getCpu = process.cpuUsage(cpu);
+  keys.length = 0;
+  sets = cpuUs = 0;
+  for (const batch of setsOf(entries, { source })) apply(batch);
+  const overwritesPerSecond = (entries * 1000) / sets;
+  collect();
+  await pause(RESIDENT_SETTLES_MS);
+  const own = view.bytes / entries;
+  const overwritten = (process.memoryUsage.rss() - before) / entries;
+  for (let freed = 1; freed > 0;) freed = view.reclaim(1024 * 1024);
+  collect();
+  await pause(RESIDENT_SETTLES_MS);
+  return {
+    'after inserts B/entry': inserted,
+    'after overwrites B/entry': overwritten,
+    'after overwrites, as the view says B/entry': own,
+    'when idle after them B/entry': (process.memoryUsage.rss() - before) / entries,
+    'sets/s': setsPerSecond,
+    'sets per CPU second': setsPerCpuSecond,
+    'overwrites/s': overwritesPerSecond,
+    'get us': getUs,
+    'get CPU us': (getCpu.user + getCpu.system) / GETS,
+  };
+};
+
+/** A host: what each of these does to its event loop. */
+const hosted = async (): Promise<Record<string, number>> => {
+  const source = new BatchSource();
+  /** What is left of the log, part by part. */
+  const parts: Generator<Buffer>[] = [setsOf(entries, { source })];
+  const batches: Iterator<Buffer> = {
+    next: () => {
+      const next = parts[0]?.next() ?? { done: true as const, value: undefined };
+      if (next.done !== true) return next;
+      parts.shift();
+      return parts.length > 0 ? batches.next() : next;
+    },
+  };
+  const log = new GeneratedLog(batches);
+  const store = new SnapshotStore({
+    fileSystem: nodeFileSystem,
+    catalog: new InMemorySnapshotCatalog(),
+    directory,
+    host: 'probe',
+    kept: 1,
+    clock: systemClock,
+    report: (message) => console.error(message),
+  });
+  const host = new ViewHost({
+    log,
+    clock: systemClock,
+    scheduler: systemScheduler,
+    snapshots: { store, intervalMs: 1e9, logBytes: Number.MAX_SAFE_INTEGER },
+  });
+  const view = { view: GENERATED, partition: 0, at: { offset: asOffset(0), time: null }, timeoutMs: 60_000 };
+  const reach = async (offset: number): Promise<void> => {
+    for (;;) {
+      const [stats] = await host.stats().catch(() => []);
+      if ((stats?.partitions[0]?.offset ?? 0) >= offset) return;
+      await pause(5);
+    }
+  };
+  const result: Record<string, number> = {};
+  const note = async (name: string, work: () => Promise<unknown>): Promise<void> => {
+    const { wallMs, cpuMs } = await worstTurn(work);
+    result[`${name} pause ms`] = wallMs;
+    result[`${name} pause CPU ms`] = cpuMs;
+  };
+  await note('replay', () => reach(entries));
+  await note('first scan', () =>
+    host.scan({ ...view, prefix: Buffer.alloc(0), after: null, limit: 100, bytesMax: 1e6, values: true }),
+  );
+  await note('snapshot', () => host.finish(60_000));
+  const feed = async (part: Generator<Buffer>, count: number): Promise<void> => {
+    const before = source.nextOffset;
+    parts.push(part);
+    log.wake();
+    await reach(before + count - 1);
+  };
+  await note('overwriting', () => feed(setsOf(EXPIRING, { source }), EXPIRING));
+  await note('writing what expires', () => feed(setsOf(EXPIRING, { source, ttlMs: TTL_MS }), EXPIRING));
+  await note('expiring a million', async () => {
+    source.logTime += 2 * TTL_MS;
+    await feed(
+      (function* beacon() {
+        yield source.beacon();
+      })(),
+      1,
+    );
+    for (;;) {
+      const [stats] = await host.stats();
+      if (stats.entries <= entries - EXPIRING) return;
+      await pause(5);
+    }
+  });
+  await note('reclaiming', () => pause(3000));
+  host.close();
+  return result;
+};
+
+const main = async (): Promise<void> => {
+  const figures = { ...(await alone()) };
+  collect();
+  Object.assign(figures, await hosted());
+  process.send!(figures, () => process.exit(0));
+};
+
+void main();
