@@ -182,7 +182,7 @@ const main = async (): Promise<void> => {
   const figures = { ...(await alone()) };
   collect();
   Object.assign(figures, await hosted());
-  process.send!(figures, () => process.exit(0));
+  process.send!(figures, undefined, undefined, () => process.exit(0));
 };
 
 void main();

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { ArchiveEntry } from '#catalog';
-import { TidelineError, asOffset, type Offset } from '#kernel';
-import { encodeBatch, type RecordInput } from '#wire';
+import { TidelineError, asOffset, type Offset, type ViewSettings } from '#kernel';
+import { encodeBatch, encodeOp, type RecordInput } from '#wire';
 import { InMemoryArchive } from '../../../libs/catalog/src/testing/index.js';
 import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
 import { ARCHIVE_BATCH_ENTRIES_MAX } from './archive-writer.js';
@@ -42,9 +42,10 @@ const put = (name: string, value: string, ttlMs?: number): RecordInput => ({
   ...(ttlMs !== undefined && { ttlMs }),
 });
 
-const start = async () => {
+const start = async (settings: Partial<ViewSettings> = {}) => {
   const time = new VirtualTime();
-  const log = new MemoryCommandLog({ topics: [{ name: VIEW, view: { archive: true } }], clock: time, scheduler: time });
+  const topics = [{ name: VIEW, view: { archive: true, ...settings } }];
+  const log = new MemoryCommandLog({ topics, clock: time, scheduler: time });
   closing.push(() => log.close());
   const archive = new ObservedArchive(time);
   const host = (): { views: ViewHost; expired: () => number; failures: () => number } => {
@@ -180,6 +181,55 @@ describe('a view with an archive', () => {
     expect(await get(views, 'z')).toBe('last');
     expect((await views.stats())[0].partitions[0].offset).toBeGreaterThanOrEqual(last);
     expect(archive.stored).toHaveLength(100);
+  });
+
+  test('archives again, and once, what a host that ended had written but not let go of', async () => {
+    const { time, archive, host, append, get, inMemory, views } = await start();
+    await append(put('a', '1', 1000), put('b', '2', 1000), put('c', '3'));
+    // Ends after the write took effect and before it knows.
+    const write = archive.write.bind(archive);
+    archive.write = async (entries) => {
+      await write(entries);
+      views.close();
+      throw new TidelineError('connection-lost', 'gone');
+    };
+    await time.advance(3000);
+    expect(archive.stored.toSorted()).toEqual(['a=1', 'b=2']);
+    archive.write = write;
+    const next = host();
+    await time.advance(3000);
+    expect(archive.writes).toHaveLength(2);
+    expect(archive.stored.toSorted()).toEqual(['a=1', 'b=2']);
+    expect([await get(next.views, 'a'), await inMemory(next.views), next.expired()]).toEqual([null, 1, 2]);
+  });
+
+  test('archives what has to make room before it is gone, with the reason, and counts it', async () => {
+    const { time, archive, append, get, inMemory, views, expired } = await start({ maxEntries: 3 });
+    let evicted = 0;
+    views.onEvicted((_view, _partition, count) => (evicted += count));
+    archive.down = true;
+    await append(...[1, 2, 3, 4, 5].map((n) => put(`k${n}`, `${n}`)));
+    await time.advance(1000);
+    expect([await get(views, 'k2'), await inMemory(views), evicted, archive.stored]).toEqual([null, 3, 2, []]);
+    archive.down = false;
+    await time.advance(40_000);
+    expect(archive.stored).toEqual(['k1=1', 'k2=2']);
+    expect(expired()).toBe(2);
+    const asked = { view: VIEW, key: null, from: null, to: null, limit: 9, cursor: null, latest: false };
+    const { entries } = await views.archive(asked);
+    expect(entries.map(({ key, evicted: byRoom }) => [String(key), byRoom])).toEqual([
+      ['k1', true],
+      ['k2', true],
+    ]);
+  });
+
+  test('has the lifetimes that its topic says', async () => {
+    const { append, time, get, views } = await start({ defaultTtlMs: 5000, maxIdleMs: 2000 });
+    await append(put('a', '1'), put('b', '2', 60_000));
+    await time.advance(1500);
+    await append({ key: Buffer.from('b'), op: encodeOp('touch', []) });
+    await time.advance(1900);
+    expect([await get(views, 'a'), await get(views, 'b')]).toEqual([null, '2']);
   });
 
   test('answers questions about its archive', async () => {

@@ -33,6 +33,7 @@ export class PartitionFeed {
   private at = 0;
   private scheduled = false;
   private held = false;
+  private holds = 0;
   private closed = false;
   private cancelRestart: (() => void) | null = null;
   private knownCommit = 0;
@@ -98,9 +99,22 @@ export class PartitionFeed {
     if (!this.scheduled) this.work();
   }
 
+  /** The view is given nothing more until what is returned is called; then from the next turn on. */
+  hold(): () => void {
+    let held = true;
+    this.holds++;
+    return () => {
+      if (!held) return;
+      held = false;
+      if (--this.holds > 0 || this.scheduled || this.closed) return;
+      this.scheduled = true;
+      this.options.scheduler.defer(this.work);
+    };
+  }
+
   private readonly work = (): void => {
     this.scheduled = false;
-    if (this.closed || this.held) return;
+    if (this.closed || this.held || this.holds > 0) return;
     if (this.options.full?.() === true) {
       this.held = true;
       return;

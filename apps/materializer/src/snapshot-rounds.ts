@@ -3,6 +3,10 @@ import { toTidelineError, type Clock, type Scheduler, type TidelineError } from 
 import { isOpen, type HostedPartition, type HostedView } from './hosted-partition.js';
 import type { SnapshotStore } from './snapshot-store.js';
 
+/** How long a view is given nothing more, so that the archive gets what waits for it; then the snapshot is left out. */
+const SETTLE_MS_MAX = 2000;
+const SETTLE_LOOK_MS = 5;
+
 export interface SnapshotRoundsOptions {
   readonly store: SnapshotStore;
   readonly intervalMs: number;
@@ -71,8 +75,22 @@ export class SnapshotRounds {
     const { view, source, feed } = hosted;
     const gone = (): boolean => ![...views()].some(({ partitions }) => partitions.filter(isOpen).includes(hosted));
     const cancelled = (): boolean => this.closed || clock.monotonicMs() >= this.untilMs;
-    // What waits for the archive besides the entries is in no snapshot: the log is still needed for it.
-    if (cancelled() || gone() || view.offset <= hosted.snapshotOffset || view.archiveQueueBytes > 0) return null;
+    if (cancelled() || gone() || view.offset <= hosted.snapshotOffset) return null;
+    // What waits for the archive besides the entries is in no snapshot: the log is still needed for it. Where entries are evicted all the time
+    // there is always something, unless the view is given nothing more for a moment.
+    const release = feed.hold();
+    try {
+      const settleUntil = clock.monotonicMs() + SETTLE_MS_MAX;
+      while (view.archiveQueueBytes > 0) {
+        if (cancelled() || gone() || clock.monotonicMs() >= settleUntil || hosted.archiver?.lastError) return null;
+        await new Promise<void>((resolve) => {
+          this.options.scheduler.after(SETTLE_LOOK_MS, resolve);
+        });
+      }
+    } finally {
+      // What follows begins in this turn, before anything more is applied.
+      release();
+    }
     if (view.stoppedSlots.length > 0) return null;
     const { offset } = view;
     const { appliedBytes } = feed;

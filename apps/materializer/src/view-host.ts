@@ -52,6 +52,11 @@ import type { SnapshotSource, SnapshotStore } from './snapshot-store.js';
 
 /** Expired entries removed from memory in one go, so that a million of them do not stop the process. */
 const EXPIRE_SLICE = 1000;
+/** The same in time, and between looks at the clock. */
+const EXPIRE_SLICE_MS = 4;
+const EXPIRE_STEP = 50;
+/** Keys put in order in one go before a scan. */
+const SCAN_SLICE_KEYS = 500;
 const RECLAIM_SLICE_BYTES = 1024 * 1024;
 const HOUSEKEEPING_MS = 100;
 
@@ -260,6 +265,15 @@ export class ViewHost implements ViewQuery {
     }
   }
 
+  /** Puts the keys of a view in order a few at a time, before its first scan: of a large one that takes seconds. */
+  private async prepareScan({ view: name, partition }: { view: string; partition: number }): Promise<void> {
+    for (;;) {
+      const { view, projection } = this.readable(name, partition);
+      if ((projection ?? view).prepareScan(SCAN_SLICE_KEYS)) return;
+      await this.turn();
+    }
+  }
+
   private turn(): Promise<void> {
     return new Promise((resolve) => {
       this.options.scheduler.defer(resolve);
@@ -423,7 +437,7 @@ export class ViewHost implements ViewQuery {
     }));
   }
 
-  scan(request: {
+  async scan(request: {
     view: string;
     partition: number;
     prefix: Buffer;
@@ -435,6 +449,7 @@ export class ViewHost implements ViewQuery {
     timeoutMs: number;
   }): Promise<ScanPage & { position: Position }> {
     const { prefix, after, limit, bytesMax, values, at } = request;
+    await this.prepareScan(request);
     return this.when(request, at.offset, ({ view, projection }) => {
       const page = (projection ?? view).scan({ prefix, after, limit, bytesMax, values, time: at.time ?? view.logTime });
       return { entries: page.entries, more: page.more, position: positionOf(view) };
@@ -653,9 +668,7 @@ export class ViewHost implements ViewQuery {
         if (hosted.archiver) {
           hosted.archiver.work();
         } else {
-          const removed = view.expire({ until: view.logTime, max: EXPIRE_SLICE });
-          if (removed > 0) this.expired(name, hosted.partition, removed);
-          if (removed === EXPIRE_SLICE) busy = true;
+          if (this.expireSlice(name, hosted)) busy = true;
         }
         view.reclaim(RECLAIM_SLICE_BYTES);
         askForTime(topic, hosted, this.options.log, this.options.clock.wallMs());
@@ -668,6 +681,21 @@ export class ViewHost implements ViewQuery {
   /** A slot here, or on another host, is not what it must be. */
   onMismatch(listener: (mismatch: DigestMismatch) => void): void {
     this.mismatchFound = listener;
+  }
+
+  /** As many of what has expired as the slice allows; true: there may be more. */
+  private expireSlice(name: string, { view, partition }: HostedPartition): boolean {
+    const { clock } = this.options;
+    const until = clock.monotonicMs() + EXPIRE_SLICE_MS;
+    let removed = 0;
+    let more = true;
+    while (more && removed < EXPIRE_SLICE && clock.monotonicMs() < until) {
+      const step = view.expire({ until: view.logTime, max: EXPIRE_STEP });
+      removed += step;
+      more = step === EXPIRE_STEP;
+    }
+    if (removed > 0) this.expired(name, partition, removed);
+    return more;
   }
 
   /** A snapshot could not be written; the one before is still there. */

@@ -8,6 +8,7 @@ import type { Archive, ArchiveEntry } from './archive.js';
 import { ARCHIVE, CATALOG, CatalogModule, SNAPSHOT_CATALOG } from './catalog-module.js';
 import { openCatalog, type Catalog } from './catalog.js';
 import { dataSourceOptions, openDataSource, withoutPassword } from './data-source.js';
+import { SqlArchive } from './sql-archive.js';
 import { archiveConformance } from './testing/archive.conformance.js';
 import { InMemoryArchive, InMemorySnapshotCatalog } from './testing/index.js';
 import { snapshotCatalogConformance } from './testing/snapshot-catalog.conformance.js';
@@ -72,6 +73,34 @@ describe('the catalog on SQLite', () => {
     expiresAt: asLogTime(2),
     evicted: false,
   };
+
+  test('refuses what the disk has no room for, in words, and takes it when there is', async () => {
+    const dataSource = await openDataSource(`sqlite:${join(directory, 'full.sqlite')}`);
+    try {
+      const archive = new SqlArchive(dataSource, 'sqlite');
+      await dataSource.query('PRAGMA max_page_count = 200');
+      const large = { ...entry, offset: asOffset(2), value: Buffer.alloc(2 * 1024 * 1024) };
+      await expect(archive.write([entry, large])).rejects.toMatchObject({ code: 'storage-full' });
+      expect(await archive.latest('v', entry.key)).toBeUndefined();
+      await dataSource.query('PRAGMA max_page_count = 100000');
+      expect(await archive.write([entry, large])).toBe(2);
+    } finally {
+      await dataSource.destroy();
+    }
+  });
+
+  test('says in its own words that the database does not answer', async () => {
+    const dataSource = await openDataSource('sqlite::memory:');
+    const archive = new SqlArchive(dataSource, 'sqlite');
+    await dataSource.query('DROP TABLE tideline_archive');
+    for (const asked of [archive.query({ view: 'v', limit: 1 }), archive.latest('v', entry.key)]) {
+      const error: unknown = await asked.catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ code: 'not-ready' });
+      expect(String(error)).toContain('the archive cannot be read: ');
+    }
+    await dataSource.destroy();
+    await expect(archive.write([entry])).rejects.toMatchObject({ code: 'not-ready' });
+  });
 
   test('keeps what it has when it is opened again, and creates its folder', async () => {
     const url = `sqlite:${directory}/a/b/catalog.sqlite`;

@@ -1,6 +1,6 @@
 import type BetterSqlite3 from 'better-sqlite3';
 import type { DataSource, Repository, SelectQueryBuilder } from 'typeorm';
-import { systemClock, type Clock } from '#kernel';
+import { TidelineError, isTidelineError, systemClock, type Clock } from '#kernel';
 import {
   checkLimit,
   decodeCursor,
@@ -38,8 +38,8 @@ const POSTGRES_INSERT =
   `${INSERT} SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[], $4::integer[], $5::bytea[], $6::bytea[], ` +
   `$7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::integer[]) ${IDEMPOTENT} RETURNING 1`;
 
-/** One transaction holds so many entries or so many bytes: on SQLite nothing else runs meanwhile. */
-const TRANSACTION_ENTRIES_MAX = 1000;
+/** One transaction holds so many entries or so many bytes: on SQLite nothing else runs meanwhile, some 15 ms. */
+const TRANSACTION_ENTRIES_MAX = 500;
 const TRANSACTION_BYTES_MAX = 4 * 1024 * 1024;
 
 type Parameters = [
@@ -72,7 +72,11 @@ export class SqlArchive implements Archive {
     this.#clock = clock;
   }
 
-  async write(entries: readonly ArchiveEntry[]): Promise<number> {
+  write(entries: readonly ArchiveEntry[]): Promise<number> {
+    return inWords('written', () => this.#write(entries));
+  }
+
+  async #write(entries: readonly ArchiveEntry[]): Promise<number> {
     const archivedAt = this.#clock.wallMs();
     let written = 0;
     let rows: Parameters[] = [];
@@ -92,7 +96,11 @@ export class SqlArchive implements Archive {
     return rows.length === 0 ? written : written + (await this.#insert(rows));
   }
 
-  async query(query: ArchiveQuery): Promise<ArchivePage> {
+  query(query: ArchiveQuery): Promise<ArchivePage> {
+    return inWords('read', () => this.#query(query));
+  }
+
+  async #query(query: ArchiveQuery): Promise<ArchivePage> {
     checkLimit(query.limit);
     // Sizes first: how many entries make a page depends on them, and values may be large.
     const sizes = await this.#select(query)
@@ -110,7 +118,8 @@ export class SqlArchive implements Archive {
   }
 
   async latest(view: string, key: Uint8Array): Promise<ArchivedEntry | undefined> {
-    const row = await this.#rows.findOne({ where: { view, keyDigest: keyDigest(key) }, order: { offset: 'DESC' } });
+    const where = { view, keyDigest: keyDigest(key) };
+    const row = await inWords('read', () => this.#rows.findOne({ where, order: { offset: 'DESC' } }));
     return row ? entryOf(row) : undefined;
   }
 
@@ -133,6 +142,24 @@ export class SqlArchive implements Archive {
       .addOrderBy('archive.partition')
       .addOrderBy('archive.offset')
       .addOrderBy('archive.keyDigest');
+  }
+}
+
+/** SQLite's and Postgres' codes for a disk that is full. */
+const FULL = new Set(['SQLITE_FULL', '53100']);
+
+/** What a database throws, as an error of ours. @throws (rejects) TidelineError `storage-full` | `not-ready`, or those of `work` */
+async function inWords<T>(done: 'read' | 'written', work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    if (isTidelineError(cause) || cause instanceof RangeError) throw cause;
+    const { code, message } = cause as { readonly code?: string; readonly message?: string };
+    throw new TidelineError(
+      code !== undefined && FULL.has(code) ? 'storage-full' : 'not-ready',
+      `the archive cannot be ${done}: ${message ?? String(cause)}`,
+      { cause },
+    );
   }
 }
 
