@@ -1,19 +1,12 @@
-/** Longest time between two looks that counts, ms. */
-const STEP_MS_MAX = 2000;
+import { AwakeClock } from './awake-clock.js';
 
-/**
- * A limit on waiting that is looked at again and again. Time in which this process stood still — a machine that is suspended takes everybody with
- * it — does not count: nobody could have done anything in it.
- */
+/** A limit on waiting that is looked at again and again. Time in which nobody could have done anything does not count. */
 export class Countdown {
-  private last = performance.now();
+  private readonly clock = new AwakeClock();
 
-  constructor(private leftMs: number) {}
+  constructor(private readonly limitMs: number) {}
 
   get isOver(): boolean {
-    const now = performance.now();
-    this.leftMs -= Math.min(STEP_MS_MAX, now - this.last);
-    this.last = now;
-    return this.leftMs < 0;
+    return this.clock.ms > this.limitMs;
   }
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { TidelineClient } from '#client';
 import { SeededRng } from '#kernel';
+import { AwakeClock } from './awake-clock.js';
 import { ChaosCluster } from './chaos-cluster.js';
 import type { ChaosClient } from './chaos-client.js';
 import { CommandLoad, checkCommands } from './command-load.js';
@@ -62,6 +63,7 @@ const smallDiskBytes = (minutes: number): number => (320 + Math.min(700, Math.ce
 const FINDINGS_SHOWN = 40;
 
 const began = performance.now();
+const clock = new AwakeClock();
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
 const say = (text: string): void =>
   console.log(`${((performance.now() - began) / 1000).toFixed(1).padStart(6)} ${text}`);
@@ -165,7 +167,7 @@ class ChaosRun {
   private readonly verdicts = new Verdicts();
   private readonly history = new History();
   private readonly rng: SeededRng;
-  private readonly statistics = new Statistics(say);
+  private readonly statistics = new Statistics(clock, say);
   private schedule: Schedule | null = null;
 
   constructor(
@@ -180,10 +182,6 @@ class ChaosRun {
     say(`PROBLEM ${text}`);
     this.during.push(text);
   };
-
-  stoodStill(ms: number): void {
-    this.statistics.stoodStill(ms);
-  }
 
   /** Number of things wrong. */
   async run(): Promise<number> {
@@ -402,7 +400,7 @@ const main = async (): Promise<number> => {
       sleeper.stop();
     });
   }
-  const stallWatch = new StallWatch(say, (ms) => run?.stoodStill(ms));
+  const stallWatch = new StallWatch(clock, say);
   let problems = 1;
   try {
     run = new ChaosRun(options, cluster, sleeper);

@@ -1,3 +1,5 @@
+import type { AwakeClock } from './awake-clock.js';
+
 /** Longer ones get a line in the log of the run. */
 const LONG_PAUSE_MS = 3000;
 
@@ -14,7 +16,10 @@ export class Statistics {
   private readonly active = new Set<string>();
   private readonly sinceLastAck = new Set<string>();
 
-  constructor(private readonly say: (text: string) => void) {}
+  constructor(
+    private readonly clock: AwakeClock,
+    private readonly say: (text: string) => void,
+  ) {}
 
   count(operation: string, outcome: string, code = ''): void {
     add(this.outcomes, `${operation} ${outcome}`);
@@ -30,14 +35,9 @@ export class Statistics {
     this.active.delete(kind);
   }
 
-  /** Time in which nobody here could have heard of an acknowledgement is no pause. */
-  stoodStill(ms: number): void {
-    this.lastAck += ms;
-  }
-
   /** A write was acknowledged. */
   acknowledged(): void {
-    const now = performance.now();
+    const now = this.clock.ms;
     const pauseMs = Number.isNaN(this.lastAck) ? 0 : now - this.lastAck;
     this.longestPauseMs = Math.max(this.longestPauseMs, pauseMs);
     for (const kind of this.sinceLastAck) this.pauses.set(kind, Math.max(pauseMs, this.pauses.get(kind) ?? 0));
