@@ -5,6 +5,7 @@ import { registerClusterCommands } from './commands/cluster.js';
 import { registerEntryCommands } from './commands/entries.js';
 import { registerImportCommand } from './commands/import.js';
 import { registerRecordCommands } from './commands/records.js';
+import { registerSnapshotCommands } from './commands/snapshot.js';
 import { registerStartCommand, runStart } from './commands/start.js';
 import { registerVerifyCommand } from './commands/verify.js';
 import { isWriteFailure } from './session.js';
@@ -21,6 +22,12 @@ export const buildProgram = (): Command => {
     .addOption(
       new Option('-o, --output <format>', 'how results are printed').choices(['table', 'json']).default('table'),
     )
+    .addOption(
+      new Option(
+        '--http <host:port,…>',
+        'REST addresses of the nodes, where they are not one below the native ones',
+      ).env('TIDELINE_HTTP'),
+    )
     .option('--timeout <duration>', 'whole time of one request, e.g. 500ms or 10s', '10s')
     .showHelpAfterError('(tideline --help lists the commands)')
     .exitOverride();
@@ -29,6 +36,7 @@ export const buildProgram = (): Command => {
   registerRecordCommands(program);
   registerEntryCommands(program);
   registerArchiveCommand(program);
+  registerSnapshotCommands(program);
   registerImportCommand(program);
   registerVerifyCommand(program);
   return program;

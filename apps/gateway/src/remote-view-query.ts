@@ -10,9 +10,10 @@ import type {
   ScanPage,
   ViewQuery,
   ViewStats,
+  ViewUpkeep,
   WatchChunk,
 } from '#views';
-import { projectionServiceV1, viewServiceV1, type RequestCall } from '#wire';
+import { projectionServiceV1, snapshotServiceV1, viewServiceV1, type RequestCall } from '#wire';
 import { Observable } from 'rxjs';
 
 export interface RemoteViewQueryOptions {
@@ -30,6 +31,8 @@ const ANSWER_SLACK_MS = 500;
 const STATS_TIMEOUT_MS = 2_000;
 /** The catalog may be a database elsewhere. */
 const ARCHIVE_TIMEOUT_MS = 10_000;
+/** All of a view is written, or read, meanwhile. */
+const SNAPSHOT_TIMEOUT_MS = 120_000;
 const RETRY_PAUSE_MS = 50;
 /** A few chunks: what is beyond waits at the host, which reads no further ahead. */
 const WATCH_CREDIT_BYTES = 1024 * 1024;
@@ -92,6 +95,13 @@ export class RemoteViewQuery implements ViewQuery {
   parked(request: Parameters<ViewQuery['parked']>[0]): ReturnType<ViewQuery['parked']> {
     return this.ask(projectionServiceV1.parked, request, request.timeoutMs);
   }
+
+  readonly upkeep: ViewUpkeep = {
+    snapshots: (request) => this.ask(snapshotServiceV1.snapshots, request, STATS_TIMEOUT_MS),
+    createSnapshots: (request) => this.ask(snapshotServiceV1.create, request, SNAPSHOT_TIMEOUT_MS),
+    restoreSnapshots: (request) => this.ask(snapshotServiceV1.restore, request, SNAPSHOT_TIMEOUT_MS),
+    health: (request) => this.ask(snapshotServiceV1.health, request, STATS_TIMEOUT_MS),
+  };
 
   archive(request: ArchiveRequest): Promise<ArchivePage> {
     return this.ask(viewServiceV1.archive, request, ARCHIVE_TIMEOUT_MS);

@@ -11,12 +11,13 @@ import {
   gatewayServiceV1,
   logServiceV1,
   peerServiceV1,
+  projectionServiceV1,
   snapshotServiceV1,
   viewServiceV1,
 } from './index.js';
 
-const calls: object[] = [gatewayServiceV1, logServiceV1, snapshotServiceV1, viewServiceV1].flatMap((service) =>
-  Object.values(service),
+const calls: object[] = [gatewayServiceV1, logServiceV1, projectionServiceV1, snapshotServiceV1, viewServiceV1].flatMap(
+  (service) => Object.values(service),
 );
 
 const decoders: [string, (payload: Buffer) => unknown][] = [

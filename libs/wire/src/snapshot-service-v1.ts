@@ -18,14 +18,14 @@ import type { RequestCall } from './service-call.js';
  *     info   string host · string view · varint partition · u64 offset · u64 logTime · string digest · varint bytes · varint entries
  *            varint slots · u64 createdAt · bool verified
  *
- *     0x0321 snapshots  optional string view · bool everywhere → varint count × info
- *     0x0322 create     string view · optional u64 partition → varint count × info
- *     0x0323 restore    string view · optional u64 partition · optional u64 offset → varint count × (varint partition · string source · u64 offset)
- *     0x0324 piece      part · u64 offset · u64 position · varint length → u64 bytes of the file · u32 CRC-32 of the piece · varint length, piece
- *     0x0325 marks      → string host · varint count × (part · varint count × (u64 offset · string digest))
- *     0x0326 digests    part · u64 offset → bool known · 512 × u32 if known                    (two lanes a slot)
- *     0x0328 dispute    part · u64 offset · 512 × u32 → nothing                                 (the sender's; no digest is that of most hosts)
- *     0x0327 health     optional string view → varint count × (string view · varint partition
+ *     0x0341 snapshots  optional string view · bool everywhere → varint count × info
+ *     0x0342 create     string view · optional u64 partition → varint count × info
+ *     0x0343 restore    string view · optional u64 partition · optional u64 offset → varint count × (varint partition · string source · u64 offset)
+ *     0x0344 piece      part · u64 offset · u64 position · varint length → u64 bytes of the file · u32 CRC-32 of the piece · varint length, piece
+ *     0x0345 marks      → string host · varint count × (part · varint count × (u64 offset · string digest))
+ *     0x0346 digests    part · u64 offset → bool known · 512 × u32 if known                    (two lanes a slot)
+ *     0x0348 dispute    part · u64 offset · 512 × u32 → nothing                                 (the sender's; no digest is that of most hosts)
+ *     0x0347 health     optional string view → varint count × (string view · varint partition
  *                       bool restoring: enum phase (snapshot, log) · string source · u8 percent · u64 offset · u64 target · optional u64 etaSeconds
  *                       varint count × u8 stopped slot · optional string problem)
  */
@@ -144,7 +144,7 @@ const snapshots: RequestCall<
   { readonly view: string | null; readonly everywhere: boolean },
   readonly SnapshotInfoMessage[]
 > = {
-  method: 0x0321,
+  method: 0x0341,
   encodeRequest: ({ view, everywhere }) => writeOptionalText(new ByteWriter(64), view).bool(everywhere).finish(),
   decodeRequest: (payload) =>
     readAll(payload, (reader) => ({ view: readOptionalText(reader), everywhere: reader.bool() })),
@@ -156,7 +156,7 @@ const create: RequestCall<
   { readonly view: string; readonly partition: number | null },
   readonly SnapshotInfoMessage[]
 > = {
-  method: 0x0322,
+  method: 0x0342,
   encodeRequest: ({ view, partition }) => {
     const writer = new ByteWriter(64).string(view);
     writeOptionalU64(writer, partition);
@@ -178,7 +178,7 @@ const restore: RequestCall<
   { readonly view: string; readonly partition: number | null; readonly offset: Offset | null },
   readonly RestoredMessage[]
 > = {
-  method: 0x0323,
+  method: 0x0343,
   encodeRequest: ({ view, partition, offset }) => {
     const writer = new ByteWriter(64).string(view);
     writeOptionalU64(writer, partition);
@@ -207,7 +207,7 @@ const restore: RequestCall<
 };
 
 const piece: RequestCall<SnapshotPieceRequest, SnapshotPiece> = {
-  method: 0x0324,
+  method: 0x0344,
   encodeRequest: (request) =>
     writePart(new ByteWriter(128), request).u64(request.offset).u64(request.position).varint(request.length).finish(),
   decodeRequest: (payload) =>
@@ -233,7 +233,7 @@ const piece: RequestCall<SnapshotPieceRequest, SnapshotPiece> = {
 };
 
 const marks: RequestCall<void, DigestMarksMessage> = {
-  method: 0x0325,
+  method: 0x0345,
   encodeRequest: () => Buffer.alloc(0),
   decodeRequest: (payload) => readAll(payload, () => undefined),
   encodeResponse: ({ host, parts }) => {
@@ -261,7 +261,7 @@ const marks: RequestCall<void, DigestMarksMessage> = {
 };
 
 const digests: RequestCall<ViewPart & { readonly offset: Offset }, Uint32Array | null> = {
-  method: 0x0326,
+  method: 0x0346,
   encodeRequest: (request) => writePart(new ByteWriter(128), request).u64(request.offset).finish(),
   decodeRequest: (payload) => readAll(payload, (reader) => ({ ...readPart(reader), offset: reader.offset() })),
   encodeResponse: (lanes) => {
@@ -274,7 +274,7 @@ const digests: RequestCall<ViewPart & { readonly offset: Offset }, Uint32Array |
 };
 
 const dispute: RequestCall<ViewPart & { readonly offset: Offset; readonly digests: Uint32Array }, void> = {
-  method: 0x0328,
+  method: 0x0348,
   encodeRequest: (request) => {
     const writer = writePart(new ByteWriter(128 + LANES * 4), request).u64(request.offset);
     for (const lane of request.digests) writer.u32(lane);
@@ -291,7 +291,7 @@ const dispute: RequestCall<ViewPart & { readonly offset: Offset; readonly digest
 };
 
 const health: RequestCall<{ readonly view: string | null }, readonly PartitionHealthMessage[]> = {
-  method: 0x0327,
+  method: 0x0347,
   encodeRequest: ({ view }) => writeOptionalText(new ByteWriter(64), view).finish(),
   decodeRequest: (payload) => readAll(payload, (reader) => ({ view: readOptionalText(reader) })),
   encodeResponse: (partitions) => {

@@ -8,6 +8,7 @@ import { registerArchiveRoutes } from './archive-routes.js';
 import { registerCommandRoute, registerEntryRoutes } from './entry-routes.js';
 import { registerParkedRoutes } from './parked-routes.js';
 import { registerRecordRoutes } from './record-routes.js';
+import { registerSnapshotRoutes } from './snapshot-routes.js';
 import { registerStreamRoutes } from './stream-routes.js';
 import { serveWebSocketTails } from './web-socket-tail.js';
 
@@ -41,6 +42,7 @@ export class HttpEndpoint implements OnModuleInit, BeforeApplicationShutdown {
     this.group(fastify, registerRecordRoutes, 'request-too-large', this.services.limits.requestBytesMax);
     this.group(fastify, registerArchiveRoutes, 'request-too-large', this.services.limits.requestBytesMax);
     this.group(fastify, registerParkedRoutes, 'request-too-large', this.services.limits.requestBytesMax);
+    this.group(fastify, registerSnapshotRoutes, 'request-too-large', this.services.limits.requestBytesMax);
     this.group(fastify, registerStreamRoutes, 'request-too-large', this.services.limits.requestBytesMax);
     serveWebSocketTails(fastify.server, this.services);
     this.stopCollecting = this.metrics.collect('tideline_tail_subscribers', (gauge) => {

@@ -210,6 +210,7 @@ const schemas: Json = {
     entries: integer,
     bytes: integer,
     lag: integer,
+    restoring: { ...array(ref('Restoring')), description: 'Partitions that are not served, or not in full' },
     settings: { anyOf: [object(VIEW_SETTINGS), { type: 'null' }] },
     partitions: array(
       object({
@@ -264,6 +265,33 @@ const schemas: Json = {
       attempts: integer,
     },
     ['position', 'partition', 'offset', 'logTime', 'type', 'error', 'attempts'],
+  ),
+  Snapshot: object({
+    host: { type: 'string', description: 'The view service of the host whose disk it is on' },
+    view: string,
+    partition: integer,
+    offset: integer,
+    logTime: integer,
+    digest: string,
+    bytes: integer,
+    entries: integer,
+    slots: { type: 'integer', description: 'Slots that have ever been used' },
+    createdAt: { type: 'string', format: 'date-time' },
+    verified: { type: 'boolean', description: 'Read back whole when it was written, and not found damaged since' },
+  }),
+  Restoring: object(
+    {
+      partition: integer,
+      phase: { enum: ['snapshot', 'log'] },
+      source: string,
+      percent: integer,
+      offset: integer,
+      target: integer,
+      etaSeconds: { type: ['integer', 'null'] },
+      stoppedSlots: array(integer),
+      problem: { type: ['string', 'null'], description: 'Why it cannot be built for now; it is tried again' },
+    },
+    ['partition', 'stoppedSlots', 'problem'],
   ),
   Cluster: object({
     clusterId: string,
@@ -516,6 +544,43 @@ export const openApiDocument = {
           '200': ok(
             'A page; empty for a view without an archive',
             json(object({ entries: array(ref('ArchivedEntry')), cursor: { type: ['string', 'null'] } })),
+          ),
+        }),
+      },
+    },
+    '/v1/views/{view}/snapshots': {
+      parameters: [VIEW],
+      get: {
+        operationId: 'listSnapshots',
+        tags: ['views'],
+        summary: 'Snapshots that the hosts of the view have, newest first within a partition',
+        parameters: [query('host', string, 'Of this host only')],
+        responses: answers({ '200': ok('Snapshots', json(object({ snapshots: array(ref('Snapshot')) }))) }),
+      },
+      post: {
+        operationId: 'createSnapshots',
+        tags: ['views'],
+        summary:
+          'Takes one of each partition now, on the host that answers; one that has not moved on keeps its newest',
+        parameters: [PARTITION],
+        responses: answers({ '201': ok('What there is now', json(object({ snapshots: array(ref('Snapshot')) }))) }),
+      },
+    },
+    '/v1/views/{view}/snapshots/restore': {
+      parameters: [VIEW],
+      post: {
+        operationId: 'restoreSnapshots',
+        tags: ['views'],
+        summary:
+          'Builds the view anew from a snapshot and the log, on the host that answers; the old state serves meanwhile',
+        parameters: [
+          PARTITION,
+          query('offset', integer, 'From the snapshot at this offset, with partition; else from the best'),
+        ],
+        responses: answers({
+          '202': ok(
+            'Begun; how far it is: GET /v1/views/{view}, restoring',
+            json(object({ restored: array(object({ partition: integer, source: string, offset: integer })) })),
           ),
         }),
       },
