@@ -288,6 +288,10 @@ export class Client {
       return;
     }
     const key = keys[randomBelow(this.rng, keys.length)];
+    if (randomChance(this.rng, 0.25)) {
+      this.renewExpiring(key);
+      return;
+    }
     const invokedAt = this.world.queue.now;
     this.ask(
       (gateway) => gateway.reads.get(THINGS, Buffer.from(key), { kind: 'linearizable' }),
@@ -297,6 +301,23 @@ export class Client {
         }
         this.done();
       },
+    );
+  }
+
+  /** Lengthens or ends its life, if it is still there; one that has expired stays so. */
+  private renewExpiring(key: string): void {
+    const [name, ...args] = [['touch'], ['expire', '3000'], ['expire', '100', 'lt'], ['expire', '0']][
+      randomBelow(this.rng, 4)
+    ];
+    const op = encodeOp(
+      name,
+      args.map((arg) => Buffer.from(arg)),
+    );
+    const idempotencyKey = `l${this.number}/${this.written++}`;
+    this.insist(
+      ATTEMPTS_MAX,
+      (gateway) => gateway.writes.command(THINGS, Buffer.from(key), op, idempotencyKey),
+      () => this.done(),
     );
   }
 

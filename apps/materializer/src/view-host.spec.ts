@@ -183,6 +183,8 @@ describe('watching', () => {
         events.push(...some);
         release();
       });
+    // The keys are put in order first, a few a turn.
+    await world.time.advance(10);
     const { lastOffset: last } = await world.append(put('a/2', '2'), put('b/2', 'x'), { key: key('a/1'), value: null });
     await get(world, 'a/2', last);
     subscription.unsubscribe();
