@@ -10,6 +10,7 @@ import {
   type NodeId,
   type Offset,
   type Rng,
+  type Scheduler,
   type SeededRng,
 } from '#kernel';
 import { FixedLogNodeDirectory, RoutingCommandLog, type LogNode, type NodeDescription } from '#command-log';
@@ -209,7 +210,7 @@ export class Machine {
     this.replicaNode = replicaNode;
     replicaNode.onOpened((group) => {
       this.opened(group);
-      if (group.id === META_GROUP) this.follow(group, clock);
+      if (group.id === META_GROUP) this.follow(group, { clock, scheduler });
     });
     replicaNode.openGroup({
       group: META_GROUP,
@@ -265,12 +266,13 @@ export class Machine {
   private meta: MetaController | null = null;
 
   /** As the log process does: the metadata names the other groups, and they are opened as they are heard of. */
-  private follow(group: Group, clock: Clock): void {
+  private follow(group: Group, { clock, scheduler }: { readonly clock: Clock; readonly scheduler: Scheduler }): void {
     const { world } = this;
     this.meta = new MetaController({
       node: this.replicaNode!,
       group,
       wallMs: clock.wallMs,
+      scheduler,
       directoryOf: (id) => this.directory!.groupDirectory(id),
       onOpenFailed: (failed, error) => {
         world.trace.note(`node ${this.id}: group ${failed} cannot be opened: ${error.message}`);

@@ -50,6 +50,7 @@ const start = async (): Promise<Running> => {
     node,
     group,
     wallMs: () => systemClock.wallMs(),
+    scheduler: systemScheduler,
     directoryOf,
     onOpenFailed: (_group, error) => {
       throw error;

@@ -201,6 +201,7 @@ export class LogProcess {
       node: this.node,
       group,
       wallMs: () => systemClock.wallMs(),
+      scheduler: systemScheduler,
       directoryOf: (id) => this.directory.groupDirectory(id),
       onOpenFailed: (failed, error) => {
         this.unopened.set(failed, error);

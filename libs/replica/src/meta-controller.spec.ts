@@ -20,6 +20,7 @@ class MetaCluster {
       node: machine.replica!,
       group: machine.group(0),
       wallMs: () => this.cluster.time.wallMs(),
+      scheduler: this.cluster.time,
       directoryOf: (group) => `data/${groupDirectoryName(group)}`,
       discard: (directory) => this.discarded.push(`${machine.id}:${directory}`),
       onOpenFailed: (_group, error) => {
@@ -69,6 +70,16 @@ class MetaCluster {
 }
 
 describe('the controller of the metadata', () => {
+  test('creates the wanted topics later when they are refused at first, though nothing else happens', () => {
+    const meta = new MetaCluster([{ name: 'default' }]);
+    for (const { disk } of meta.cluster.machines) disk.faults.capacityBytes = disk.usedBytes + 100_000;
+    meta.cluster.elect(0);
+    meta.cluster.time.pass(5000);
+    meta.agree([]);
+    for (const { disk } of meta.cluster.machines) disk.faults.capacityBytes = Number.MAX_SAFE_INTEGER;
+    meta.agree(['default']);
+  });
+
   test('creates the wanted topics at the first start, and every node opens their partitions', () => {
     const meta = new MetaCluster([{ name: 'default' }, { name: 'orders', partitions: 3 }]);
     meta.agree(['default', 'orders']);

@@ -31,6 +31,7 @@ export interface MetaControllerOptions {
   /** Group 0 of that node. */
   readonly group: Group;
   readonly wallMs: () => number;
+  readonly scheduler: Scheduler;
   /** Folder of a group's log. */
   readonly directoryOf: (group: GroupId) => string;
   /** A deleted topic's partition is closed; its folder may be removed. */
@@ -41,6 +42,8 @@ export interface MetaControllerOptions {
 
 /** Commands waiting for their turn; beyond it `overloaded`. */
 export const TOPIC_COMMANDS_MAX = 1000;
+/** A wanted topic that was refused (the disk is nearly full, …) is asked for again after this time. */
+const WANTED_RETRY_MS = 1000;
 const READ_BYTES = 1024 * 1024;
 
 interface Command {
@@ -64,6 +67,7 @@ export class MetaController {
   private reading = false;
   private readonly opened = new Set<GroupId>();
   private readonly stops: (() => void)[];
+  private cancelRetry: (() => void) | null = null;
   private closed = false;
 
   constructor(private readonly options: MetaControllerOptions) {
@@ -105,6 +109,7 @@ export class MetaController {
 
   close(): void {
     this.closed = true;
+    this.cancelRetry?.();
     for (const stop of this.stops) stop();
     this.refuseAll(new TidelineError('shutting-down', 'the node is stopping'));
     this.listeners.clear();
@@ -215,8 +220,13 @@ export class MetaController {
       if (error !== null) {
         this.deciding = false;
         done(error, null);
-        // What refused a topic wanted from the start would refuse it again: it waits for the next event.
+        // What refused a topic wanted from the start would refuse it again at once.
         if (this.commands.length > 0) this.pump();
+        else
+          this.cancelRetry ??= this.options.scheduler.after(WANTED_RETRY_MS, () => {
+            this.cancelRetry = null;
+            this.pump();
+          });
         return;
       }
       this.folding = { offset: appended!.lastOffset, done: () => done(null, decision.topic) };
