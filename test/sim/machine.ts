@@ -421,6 +421,8 @@ export class Machine {
   /** The disk has gone down by itself, in the middle of something. */
   followDisk(): void {
     if (this.isUp && this.disk.isDown) {
+      // What it knew when it died it may have told others.
+      for (const replica of this.replicas) this.world.observer.touched(replica);
       this.world.trace.note(`node ${this.id} loses power in the middle of a disk operation`);
       this.down();
     }

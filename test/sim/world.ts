@@ -256,6 +256,7 @@ export class World {
     }
     this.run(1);
     this.linearizability.end();
+    this.viewIsFold.end();
     this.exactlyOnce.end();
     this.trueOutcomes.end();
   }
