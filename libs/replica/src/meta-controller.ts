@@ -7,6 +7,7 @@ import {
   viewSettingsOf,
   type GroupId,
   type Offset,
+  type Scheduler,
   type ViewSettings,
 } from '#kernel';
 import { encodeBatch, type RecordInput } from '#wire';
