@@ -7,6 +7,7 @@ import { registerImportCommand } from './commands/import.js';
 import { registerRecordCommands } from './commands/records.js';
 import { registerSnapshotCommands } from './commands/snapshot.js';
 import { registerStartCommand, runStart } from './commands/start.js';
+import { registerViewCommands } from './commands/view.js';
 import { registerVerifyCommand } from './commands/verify.js';
 import { isWriteFailure } from './session.js';
 
@@ -38,6 +39,7 @@ export const buildProgram = (): Command => {
   registerArchiveCommand(program);
   registerSnapshotCommands(program);
   registerImportCommand(program);
+  registerViewCommands(program);
   registerVerifyCommand(program);
   return program;
 };

@@ -156,9 +156,9 @@ export class ProjectionVersions {
     return view === undefined || view.refusal === '' ? null : view.refusal;
   }
 
-  /** Versions that are not served yet: that they lag is no reason not to be ready. */
+  /** Versions in whose place another one is served: that they lag is no reason not to be ready. */
   isBuilding(hosted: HostedView): boolean {
-    return this.views.some((view) => view.newest === hosted && !view.caughtUp);
+    return this.views.some((view) => view.newest === hosted && this.serving(view.name) !== hosted);
   }
 
   descriptions(): ProjectionDescription[] {

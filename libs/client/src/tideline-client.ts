@@ -31,7 +31,9 @@ import {
   type ClusterDescriptionMessage,
   type EntryCondition,
   type GatewayAppendResponse,
+  type ProjectionMessage,
   type RecordInput,
+  type ViewStatsMessage,
 } from '#wire';
 import { Observable } from 'rxjs';
 import type { AppendTarget, ProducerAcks } from './append-port.js';
@@ -52,6 +54,16 @@ import {
   type ValueInput,
 } from './values.js';
 import { watchView, type ViewWatchEvent, type WatchOptions } from './view-watch.js';
+
+export interface ViewDescription {
+  readonly view: string;
+  /** What it is built from. */
+  readonly topic: string;
+  readonly kind: 'map' | 'projection';
+  /** Null when the host that was asked does not serve it. */
+  readonly stats: ViewStatsMessage | null;
+  readonly projection: ProjectionMessage | null;
+}
 
 /** A record to append. */
 export interface RecordToAppend {
@@ -447,6 +459,25 @@ export class TidelineClient {
       options,
     );
     return { entries: entries.map((entry) => new ViewEntry(entry)), more };
+  }
+
+  /** The views there are, as a host has them: how far, how large; of a projection its version, and how far the next one is. */
+  async views(): Promise<readonly ViewDescription[]> {
+    const [stats, projections] = await Promise.all([
+      this.router.ask(gatewayServiceV1.views, () => undefined, null, {}),
+      this.router.ask(gatewayServiceV1.projections, () => undefined, null, {}),
+    ]);
+    const statsOf = (view: string, kind: string): ViewStatsMessage | null =>
+      stats.find((each) => each.view === view && each.kind === kind) ?? null;
+    return [
+      ...stats
+        .filter(({ kind }) => kind === 'map')
+        .map((each) => ({ view: each.view, topic: each.topic, kind: each.kind, stats: each, projection: null })),
+      ...projections.map((projection) => {
+        const { view, topic } = projection;
+        return { view, topic, kind: 'projection' as const, stats: statsOf(view, 'projection'), projection };
+      }),
+    ];
   }
 
   /**

@@ -47,6 +47,7 @@ import {
   writeEnum,
   writeOptionalBytes,
 } from './payload-fields.js';
+import { projectionServiceV1 } from './projection-service-v1.js';
 import type { RequestCall, StreamCall } from './service-call.js';
 import {
   decodeResultsRequest,
@@ -82,6 +83,8 @@ import {
  *                          → entries · bool more · varint count × (varint partition · position)
  *     0x0409 results       as 0x0303
  *     0x040a archive       as 0x0305
+ *     0x0420 views         as 0x0304
+ *     0x0421 projections   as 0x0322
  *     0x0410 tail (stream)   target · u64 from → items as 0x0210
  *     0x0411 watch (stream)  scope · varint length, prefix → items as 0x0310
  */
@@ -357,6 +360,8 @@ export const gatewayServiceV1 = {
   scan,
   results,
   archive,
+  views: { ...viewServiceV1.stats, method: 0x0420 },
+  projections: { ...projectionServiceV1.projections, method: 0x0421 },
   tail,
   watch,
 } as const;

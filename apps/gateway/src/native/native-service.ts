@@ -56,6 +56,10 @@ export const serveGateway = (services: GatewayServices): ConnectionHandler => {
             partitionOfTopic(await topics.view(request.view), request.partition);
             return reads.results(request);
           });
+        case v1.views.method:
+          return answer(v1.views, payload, responder, () => reads.stats());
+        case v1.projections.method:
+          return answer(v1.projections, payload, responder, () => services.views.projections());
         case v1.archive.method:
           return answer(v1.archive, payload, responder, (request) => reads.archive(request));
         case v1.barrier.method:
