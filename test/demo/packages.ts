@@ -224,10 +224,8 @@ export const tryPackages = async (
 
   const check = async (when: string, node: PackagesNode): Promise<void> => {
     let began = performance.now();
-    report(
-      `${when}: ${count(kept.size)} packages, each as in the index (${seconds(began)})`,
-      await compareEntries(node, kept),
-    );
+    const entries = await compareEntries(node, kept);
+    report(`${when}: ${count(kept.size)} packages, each as in the index (${seconds(began)})`, entries);
     began = performance.now();
     const bySection = await compareIndex(node, 'section', sections);
     report(`${when}: ${sections.size} sections by index (${seconds(began)})`, bySection);

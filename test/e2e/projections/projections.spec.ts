@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Injectable, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -14,6 +14,7 @@ import { TidelineClient } from '#client';
 import { PlatformModule, TidelineLogger, createHttpEdge, loadOptions } from '#platform';
 import { View } from '#views';
 import { firstValueFrom, take, toArray } from 'rxjs';
+import { main } from '../../../apps/cli/src/main.js';
 import { EventReader } from '../support/event-source.js';
 import { OrderTotals, type OrderTotal } from './order-totals.js';
 
@@ -210,9 +211,35 @@ describe("a projection in a user's own app", () => {
       expect(JSON.parse(Buffer.from(entry!.value).toString())).toMatchObject({ cents: 9 });
       const events = await firstValueFrom(client.watch('order-totals', { prefix: 'c1' }).pipe(take(1), toArray()));
       expect(events[0]).toMatchObject({ type: 'put' });
+      const views = await client.views();
+      expect(views.find(({ view: name }) => name === 'order-totals')).toMatchObject({
+        kind: 'projection',
+        topic: 'orders',
+        projection: { version: 1, state: 'live', indexes: ['customer', 'status'] },
+        stats: { entries: expect.any(Number) },
+      });
     } finally {
       await client.close();
     }
+  });
+
+  test('is listed and described by the command', async () => {
+    const printed: string[] = [];
+    const log = jest.spyOn(console, 'log').mockImplementation((text) => void printed.push(String(text)));
+    const address = `127.0.0.1:${running.app.get(NativeEndpoint, { strict: false }).port}`;
+    try {
+      await main(['node', 'tideline', '-a', address, 'view', 'list']);
+      await main(['node', 'tideline', '-a', address, '-o', 'json', 'view', 'describe', 'order-totals']);
+      await main(['node', 'tideline', '-a', address, 'view', 'describe', 'order-totals']);
+    } finally {
+      log.mockRestore();
+    }
+    const [head, ...rows] = printed;
+    expect(head).toMatch(/^view +kind +topic +version +state +building +entries +bytes +lag +parked$/);
+    expect(rows.find((row) => row.startsWith('order-totals'))).toMatch(/projection +orders +1 +live +– +\d+/);
+    const json = printed.find((text) => text.startsWith('{'))!;
+    expect(JSON.parse(json)).toMatchObject({ view: 'order-totals', version: 1, building: null, partitions: [{}, {}] });
+    expect(printed.some((text) => /^indexes +customer, status$/m.test(text))).toBe(true);
   });
 
   test('keeps what it has over a restart', async () => {
