@@ -14,6 +14,7 @@ import { putRest } from './put-rest.js';
 import { replay } from './replay.js';
 import { scale } from './scale.js';
 import { scan } from './scan.js';
+import { snapshot } from './snapshot.js';
 import { tail } from './tail.js';
 import { ttlChurn } from './ttl-churn.js';
 import { viewMap } from './view-map.js';
@@ -31,6 +32,7 @@ export const benchmarks: readonly Benchmark[] = [
   memory,
   viewMap,
   archive,
+  snapshot,
   scan,
   ttlChurn,
   leaderKill,
