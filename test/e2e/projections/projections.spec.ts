@@ -253,6 +253,54 @@ describe("a projection in a user's own app", () => {
   });
 });
 
+test('a view that halts, and one that cannot be right, say so in /readyz; the others go on', async () => {
+  @View<OrderTotal>({ topic: 'orders', name: 'strict-totals', version: 1, onError: 'halt' })
+  class StrictTotals extends OrderTotals {}
+  @View<OrderTotal>({
+    topic: 'orders',
+    name: 'by-customer',
+    version: 1,
+    key: ({ headers }) => headers['customer'] ?? null,
+  })
+  class ByCustomer extends OrderTotals {}
+  const directory = mkdtempSync(join(tmpdir(), 'tideline-halts-'));
+  const { app, server } = await startApp(directory, [OrderTotals, StrictTotals, ByCustomer]);
+  try {
+    const record = (cents: unknown) => ({ key: 'o', type: 'item-added', value: { customer: 'c', cents } });
+    const append = (...records: object[]) => request(server).post('/v1/topics/orders/records').send({ records });
+    await until(async () => (await append(record(1))).status === 200);
+    await until(async () => (await request(server).get('/v1/views/strict-totals/entries/o')).status === 200);
+    await append(record('x'), record(5)).expect(200);
+    const read = await request(server).get('/v1/views/strict-totals/entries/o').expect(503);
+    expect(read.body).toMatchObject({
+      code: 'view-halted',
+      detail: expect.stringContaining('RangeError: x is no price'),
+    });
+    await request(server).get('/v1/views/strict-totals/entries/o?consistency=stale').expect(200);
+    const described = await request(server).get('/v1/views/strict-totals').expect(200);
+    expect(described.body).toMatchObject({
+      state: 'halted',
+      halted: [{ reason: 'version 1: RangeError: x is no price' }],
+    });
+    expect((await request(server).get('/v1/views/order-totals/entries/o').expect(200)).body).toMatchObject({
+      cents: 6,
+    });
+    const ready = await request(server).get('/readyz').expect(503);
+    const { detail } = (ready.body.checks as { name: string; detail: string }[]).find(
+      ({ name }) => name === 'projections',
+    )!;
+    expect(detail).toMatch(/view strict-totals halted at \d:\d+: version 1: RangeError/);
+    expect(detail).toContain(
+      'view by-customer is not hosted: its states have other keys than the records of topic orders',
+    );
+    const refused = await request(server).get('/v1/views/by-customer/entries/c').expect(503);
+    expect(refused.body.detail).toContain('which has 2 partitions');
+  } finally {
+    await app.close();
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
+
 test('a view that cannot be hosted stops the start, and says why', async () => {
   @View({ topic: 'orders', name: 'orders', version: 1 })
   class Clash extends OrderTotals {}
