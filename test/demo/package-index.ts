@@ -115,6 +115,7 @@ export const readPackageIndex = async (limit: number): Promise<PackageIndex | nu
 
 /** The packages of one file, plain or packed. */
 export const readPackageFile = async (path: string, limit: number): Promise<PackageIndex | null> => {
+  if (!existsSync(path)) return null;
   const packages = await fileOf(path, limit);
   return packages === null || packages.length === 0 ? null : { from: path, packages };
 };
