@@ -3,6 +3,7 @@ import { ExitCode, UsageError, exitCodeOf } from './exit-code.js';
 import { registerArchiveCommand } from './commands/archive.js';
 import { registerClusterCommands } from './commands/cluster.js';
 import { registerEntryCommands } from './commands/entries.js';
+import { registerExportCommand } from './commands/export.js';
 import { registerImportCommand } from './commands/import.js';
 import { registerRecordCommands } from './commands/records.js';
 import { registerSnapshotCommands } from './commands/snapshot.js';
@@ -38,6 +39,7 @@ export const buildProgram = (): Command => {
   registerEntryCommands(program);
   registerArchiveCommand(program);
   registerSnapshotCommands(program);
+  registerExportCommand(program);
   registerImportCommand(program);
   registerViewCommands(program);
   registerVerifyCommand(program);

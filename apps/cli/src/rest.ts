@@ -23,13 +23,20 @@ export const restAddressesOf = (command: Command): string[] => {
 };
 
 /** Asks the first node that can be reached. @throws (rejects) TidelineError as the server's problem says, or `connection-lost` */
-export const askRest = async (command: Command, method: 'GET' | 'POST', path: string): Promise<Response> => {
+export const askRest = async (
+  command: Command,
+  method: 'GET' | 'POST',
+  path: string,
+  /** The body may take longer than the time of one request. */
+  { untilBody = false }: { readonly untilBody?: boolean } = {},
+): Promise<Response> => {
   const timeoutMs = durationOption('--timeout', command.optsWithGlobals<RestOptions>().timeout);
   const addresses = restAddressesOf(command);
   for (const address of addresses) {
     let response: Response;
     try {
-      response = await fetch(`${address}${path}`, { method, signal: AbortSignal.timeout(timeoutMs) });
+      const signal = untilBody ? null : AbortSignal.timeout(timeoutMs);
+      response = await fetch(`${address}${path}`, { method, signal });
     } catch (error) {
       if (error instanceof Error && error.name === 'TimeoutError') {
         throw new TidelineError('timeout', `${address} has not answered within ${timeoutMs} ms`, { cause: error });

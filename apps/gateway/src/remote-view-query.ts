@@ -100,6 +100,7 @@ export class RemoteViewQuery implements ViewQuery {
     snapshots: (request) => this.ask(snapshotServiceV1.snapshots, request, STATS_TIMEOUT_MS),
     createSnapshots: (request) => this.ask(snapshotServiceV1.create, request, SNAPSHOT_TIMEOUT_MS),
     restoreSnapshots: (request) => this.ask(snapshotServiceV1.restore, request, SNAPSHOT_TIMEOUT_MS),
+    piece: (request) => this.ask(snapshotServiceV1.piece, request, ARCHIVE_TIMEOUT_MS),
     health: (request) => this.ask(snapshotServiceV1.health, request, STATS_TIMEOUT_MS),
   };
 

@@ -93,7 +93,7 @@ export class HostUpkeep implements ViewUpkeep {
 
   /* ---- for other hosts ---- */
 
-  piece(request: SnapshotPieceRequest): Promise<SnapshotPiece> {
+  async piece(request: SnapshotPieceRequest): Promise<SnapshotPiece> {
     const { snapshots } = this.options;
     const source = this.find(request)?.keepers[request.partition]?.source;
     if (snapshots === null || source === undefined) {

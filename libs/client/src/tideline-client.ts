@@ -77,6 +77,8 @@ export interface RecordToAppend {
   readonly type?: string;
   /** ms since the epoch; default: now. */
   readonly timestamp?: number;
+  /** A command of a data type instead of a put; what it gives is not told: see `command`. */
+  readonly op?: { readonly name: string; readonly args: readonly Uint8Array[] };
 }
 
 export interface AppendOptions {
@@ -713,7 +715,7 @@ const commandError = ({ code, message, entryOffset }: ApplyResultMessage): Tidel
   });
 
 const recordInput = (record: RecordToAppend): RecordInput => {
-  const { key, value, headers, ttlMs, type, timestamp } = record;
+  const { key, value, headers, ttlMs, type, timestamp, op } = record;
   const list = Object.entries(headers ?? {}).map(([name, text]) => ({
     name,
     value: typeof text === 'string' ? Buffer.from(text) : text,
@@ -726,5 +728,6 @@ const recordInput = (record: RecordToAppend): RecordInput => {
     ...(ttlMs !== undefined && { ttlMs }),
     ...(type !== undefined && { type }),
     ...(timestamp !== undefined && { timestamp }),
+    ...(op !== undefined && { op: encodeOp(op.name, op.args) }),
   };
 };

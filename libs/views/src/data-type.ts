@@ -1,6 +1,7 @@
 import { RECORD_BYTES_MAX, TidelineError, type ErrorCode, type LogTime, type Offset } from '#kernel';
 import { conditions } from './conditions.js';
 import { lifetime } from './lifetime.js';
+import { restoredEntry } from './restored-entry.js';
 
 /**
  * A data type: commands that records carry as their op. Everything in it is a pure function of its arguments, or replicas differ: no
@@ -60,7 +61,14 @@ export type CommandEffect =
    * The entry gets this value; the record's expiry unless another is given. `result` is JSON text. Where that is no expiry, a new entry, or
    * one whose expiry the effect leaves out, gets the view's default.
    */
-  | { readonly effect: 'put'; readonly value: Buffer; readonly expiresAt?: LogTime | null; readonly result?: string }
+  | {
+      readonly effect: 'put';
+      readonly value: Buffer;
+      readonly expiresAt?: LogTime | null;
+      readonly result?: string;
+      /** Of the entry from now on; left out: the command's own. */
+      readonly dataType?: string;
+    }
   /** The live entry stays as it is, but was used now and has this expiry; left out: the one it has. */
   | { readonly effect: 'renew'; readonly expiresAt?: LogTime | null; readonly result?: string }
   | { readonly effect: 'delete'; readonly result?: string }
@@ -82,7 +90,7 @@ export class CommandTable {
   private readonly commands = new Map<string, FoundCommand>();
 
   constructor(types: readonly DataType[]) {
-    for (const type of [conditions, lifetime, ...types]) {
+    for (const type of [conditions, lifetime, restoredEntry(types), ...types]) {
       for (const [name, command] of Object.entries(type.commands)) {
         if (this.commands.has(name)) throw new RangeError(`two commands are called ${name}`);
         this.commands.set(name, { type, command });

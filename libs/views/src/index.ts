@@ -38,6 +38,7 @@ export { DIGEST_MARK_RECORDS, digestOfAll, type DigestMark, type SlotDigests } f
 export {
   SNAPSHOT_BLOCK_BYTES,
   SNAPSHOT_FOOTER_BYTES,
+  SnapshotEntries,
   SnapshotWriter,
   decodeSnapshotFooter,
   decodeSnapshotTable,

@@ -381,7 +381,7 @@ export class MapView {
       draft.valueStart = 0;
       draft.valueEnd = effect.value.length;
       draft.expiresAt = expiresAt ?? (byDefault ? logTime + this.defaultTtlMs : -1);
-      draft.dataType = dataType;
+      draft.dataType = effect.dataType === undefined ? dataType : state.dataTypes.numberOf(effect.dataType);
       draft.computed = effect.value !== record.value;
       if (type.contentType) {
         const name = Buffer.from(type.contentType);

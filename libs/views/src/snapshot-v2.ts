@@ -17,6 +17,7 @@ import {
   type LogTime,
   type Offset,
 } from '#kernel';
+import type { ExportedEntry } from '#wire';
 import type { KeptResult } from './result-ring.js';
 import type { FrozenSlot, Slot } from './slot.js';
 import { StoredEntry, copyBytes } from './stored-entry.js';
@@ -638,5 +639,38 @@ export class SlotsReader {
     this.sections = new SectionReader();
     this.slot = new SlotReader(this.state);
     this.bytes = this.crc = 0;
+  }
+}
+
+/** The live entries of a snapshot, slot by slot, for an export. */
+export class SnapshotEntries {
+  private readonly reader: SlotsReader;
+
+  /** @throws TidelineError `storage-damaged` | `unsupported-version` */
+  constructor(preamble: Buffer, table: SnapshotTable) {
+    this.reader = new SlotsReader(preamble, table);
+  }
+
+  /** All bytes of the slot; in no order. @throws TidelineError `storage-damaged` */
+  entriesOf(place: SlotPlace, bytes: Buffer): ExportedEntry[] {
+    const { reader } = this;
+    const { state } = reader;
+    reader.begin(place);
+    reader.push(bytes);
+    reader.end();
+    const entries: ExportedEntry[] = [];
+    state.slots[place.slot]!.forEach((_hash, stored) => {
+      if (stored.expiresAt <= state.logTime) return;
+      const { key, value, contentType } = state.entryOf(stored);
+      entries.push({
+        key,
+        value,
+        contentType,
+        expiresAt: stored.ttlEnd === Infinity ? null : asLogTime(stored.ttlEnd),
+        dataType: stored.dataType < 0 ? null : state.dataTypes.names[stored.dataType],
+      });
+    });
+    state.dropSlot(place.slot);
+    return entries;
   }
 }

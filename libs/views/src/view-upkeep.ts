@@ -68,6 +68,18 @@ export interface ViewUpkeep {
     readonly partition: number | null;
     readonly offset: Offset | null;
   }): Promise<readonly SnapshotRestored[]>;
+  /** Part of a snapshot's file on the host that is asked. Rejects `not-found` when it has none at that offset. */
+  piece(request: {
+    readonly clusterId: string;
+    readonly view: string;
+    readonly partition: number;
+    /** Tells a topic from one of the same name that was deleted. */
+    readonly group: number;
+    readonly offset: Offset;
+    readonly position: number;
+    /** At most 1 MiB; fewer bytes come at the end of the file. */
+    readonly length: number;
+  }): Promise<{ readonly fileBytes: number; readonly bytes: Buffer }>;
   /** Of every partition that is not simply served. All views if null. */
   health(request: { readonly view: string | null }): Promise<readonly PartitionHealth[]>;
 }

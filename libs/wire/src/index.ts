@@ -11,4 +11,5 @@ export * from './service-call.js';
 export * from './session.js';
 export * from './snapshot-service-v1.js';
 export * from './projection-service-v1.js';
+export * from './view-export-v1.js';
 export * from './view-service-v1.js';

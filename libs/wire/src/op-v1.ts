@@ -48,6 +48,8 @@ export const decodeOp = (bytes: Uint8Array): Op => {
 
 export const PUT_IF = 'put-if';
 export const DEL_IF = 'del-if';
+/** The record's value is the state of the data type that the argument names: an entry that was exported. */
+export const RESTORE_ENTRY = 'restore-entry';
 
 export const encodeConditionalOp = (name: typeof PUT_IF | typeof DEL_IF, condition: EntryCondition): Buffer => {
   const arg = new ByteWriter(9);

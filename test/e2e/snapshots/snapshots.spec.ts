@@ -1,6 +1,10 @@
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import request from 'supertest';
 import { RemoteViewQuery } from '#apps/gateway';
+import { ViewExportReader } from '#client';
 import { ViewHost, serveViewQuery } from '#apps/materializer';
 import { systemClock, systemRng, systemScheduler } from '#kernel';
 import { tcpTransport } from '#net';
@@ -122,5 +126,81 @@ describe('snapshots over REST and the command line', () => {
     expect(restored).toContain('on this host');
     expect(await cli('snapshot', 'restore', '--view', 'wide', '--offset', '3')).toBe('exit 2');
     expect(await cli('snapshot', 'list', '--view', 'nowhere')).toBe('exit 1');
+  });
+});
+
+describe('a view in one file', () => {
+  let directory: string;
+  const [from, to] = ['wide', 'default'];
+  beforeAll(async () => {
+    directory = mkdtempSync(join(tmpdir(), 'tideline-export-'));
+    const puts = request(gateway.server);
+    await puts.put(`/v1/views/${from}/entries/typed`).type('text/x-poem').send('roses').expect(200);
+    await puts.put(`/v1/views/${from}/entries/timed?ttl=1h`).send('gone in an hour').expect(200);
+    await puts.put(`/v1/views/${from}/entries/short?ttl=1ms`).send('gone at once').expect(200);
+    for (const op of ['one', 'two']) {
+      await puts
+        .post(`/v1/views/${from}/entries/list/commands`)
+        .send({ op: 'rpush', args: [op] })
+        .expect(200);
+    }
+    await puts.put(`/v1/views/${from}/entries/last?acks=applied`).send('x').expect(200);
+  });
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  const file = (name: string): string => join(directory, name);
+  const address = (): string => `127.0.0.1:${gateway.nativePort}`;
+  const importFile = (name: string): Promise<string> => cli('import', file(name), '--view', to, '--address', address());
+
+  test('comes back in another view: values, types, times to live and the states of data types', async () => {
+    expect(await cli('export', from, file('all'))).toMatch(/2\d entries of wide written/);
+    expect(readdirSync(directory)).toEqual(['all']);
+    const imported = await importFile('all');
+    expect(imported).toMatch(/entries appended to default[^]*exit 0/);
+    await request(gateway.server).put(`/v1/views/${to}/entries/z?acks=applied`).send('x').expect(200);
+    for (let n = 0; n < 20; n++) expect((await get(`/v1/views/${to}/entries/k${n}`)).text).toBe(`value ${n}`);
+    const typed = await get(`/v1/views/${to}/entries/typed`).expect(200);
+    expect(typed.headers['content-type']).toContain('text/x-poem');
+    const timed = await get(`/v1/views/${to}/entries/timed`).expect(200);
+    const left = Date.parse(timed.headers['tideline-expires-at']) - Date.now();
+    expect(left).toBeGreaterThan(3_000_000);
+    expect(left).toBeLessThanOrEqual(3_600_000);
+    await get(`/v1/views/${to}/entries/short`).expect(404);
+    const list = await post(`/v1/views/${to}/entries/list/commands`)
+      .send({ op: 'lrange', args: ['0', '-1'] })
+      .expect(200);
+    expect(list.body.result).toEqual(['one', 'two']);
+  });
+
+  test('that is damaged, cut off or something else appends nothing, and the byte is named', async () => {
+    const whole = readFileSync(file('all'));
+    const end = async (): Promise<number> => (await get(`/v1/topics/${to}`)).body.partitions[0].commitOffset as number;
+    const before = await end();
+    const flipped = Buffer.from(whole);
+    flipped[whole.length >> 1] ^= 1;
+    for (const [name, bytes] of Object.entries({
+      flipped,
+      cut: whole.subarray(0, whole.length - 7),
+      more: Buffer.concat([whole, Buffer.from('more')]),
+      empty: Buffer.alloc(0),
+      other: Buffer.from('{"this": "is JSON"}'),
+    })) {
+      writeFileSync(file(name), bytes);
+      const errors: string[] = [];
+      const error = jest.spyOn(process.stderr, 'write').mockImplementation((text) => errors.push(String(text)) > 0);
+      expect(await importFile(name)).toBe('exit 2');
+      error.mockRestore();
+    }
+    expect(await end()).toBe(before);
+    expect(() => {
+      const reader = new ViewExportReader();
+      reader.push(flipped);
+      reader.finish();
+    }).toThrow(/damaged at byte \d+/);
+  });
+
+  test('is not made of what is not there', async () => {
+    expect(await cli('export', 'nowhere', file('nowhere'))).toBe('exit 1');
+    expect(readdirSync(directory)).not.toContain('nowhere');
   });
 });

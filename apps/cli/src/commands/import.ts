@@ -1,11 +1,13 @@
 import { open, stat } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { UsageError } from '../exit-code.js';
+import { importExport } from './import-view.js';
 import { startProgress } from '../progress.js';
 import { asWrite, countOption, withClient } from '../session.js';
 
 interface ImportOptions {
   readonly topic: string;
+  readonly view?: string;
   readonly key?: string;
   readonly batch: string;
 }
@@ -17,13 +19,24 @@ const FILE_BYTES_MAX_JSON = 512 * 1024 * 1024;
 export const registerImportCommand = (program: Command): void => {
   program
     .command('import')
-    .description('append every value of a JSON array or NDJSON file as a record')
+    .description(
+      'append every value of a JSON array or NDJSON file as a record, or with --view every entry of an export',
+    )
     .argument('<file>')
     .option('-t, --topic <topic>', 'the topic', 'default')
+    .option(
+      '-v, --view <view>',
+      'the file is of `tideline export`: its entries, with what is left of their time to live',
+    )
     .option('-k, --key <member>', 'member of each value that becomes the record key')
     .option('-b, --batch <n>', 'records in one batch', '500')
     .action(async (file: string, options: ImportOptions, command: Command) => {
       const batch = countOption('--batch', options.batch, { min: 1, max: 10_000 });
+      const { view } = options;
+      if (view !== undefined) {
+        await withClient(command, ({ client }) => importExport(client, file, { view, batch }));
+        return;
+      }
       const records = await readRecords(file, options.key);
       await withClient(command, async ({ client }) => {
         const progress = startProgress('importing', records.length);

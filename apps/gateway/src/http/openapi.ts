@@ -566,6 +566,19 @@ export const openApiDocument = {
         responses: answers({ '201': ok('What there is now', json(object({ snapshots: array(ref('Snapshot')) }))) }),
       },
     },
+    '/v1/views/{view}/export': {
+      parameters: [VIEW],
+      get: {
+        operationId: 'exportView',
+        tags: ['views'],
+        summary: 'All entries of a map view in one file, of a snapshot of each partition that is taken now',
+        responses: answers({
+          '200': ok('The file (docs/protocols.md); without its end when something went wrong on the way', {
+            'application/vnd.tideline.view-export': { schema: { type: 'string', format: 'binary' } },
+          }),
+        }),
+      },
+    },
     '/v1/views/{view}/snapshots/restore': {
       parameters: [VIEW],
       post: {

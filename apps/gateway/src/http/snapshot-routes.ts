@@ -1,8 +1,10 @@
+import { Readable } from 'node:stream';
 import { TidelineError, asOffset } from '#kernel';
 import type { ViewUpkeep } from '#views';
 import type { FastifyInstance } from 'fastify';
 import type { GatewayServices } from '../gateway-services.js';
 import { RequestParameters } from '../request-parameters.js';
+import { exportView } from '../view-export.js';
 import { JSON_CONTENT_TYPE } from './data-headers.js';
 
 interface ViewRoute {
@@ -19,7 +21,7 @@ export const upkeepOf = ({ views }: GatewayServices): ViewUpkeep => {
   throw new TidelineError('not-found', 'the host of the views keeps no snapshots');
 };
 
-/** Snapshots of a view: which there are, one more, a view built from one. */
+/** Snapshots of a view: which there are, one more, a view built from one, a view in one file. */
 export const registerSnapshotRoutes = (fastify: FastifyInstance, services: GatewayServices): void => {
   fastify.get<ViewRoute>('/v1/views/:view/snapshots', async (request, reply) => {
     const parameters = new RequestParameters(request.query, ['host']);
@@ -29,6 +31,14 @@ export const registerSnapshotRoutes = (fastify: FastifyInstance, services: Gatew
     const all = await upkeepOf(services).snapshots({ view, everywhere: true });
     const snapshots = all.filter((info) => host === null || info.host === host);
     return reply.type(JSON_CONTENT_TYPE).send({ snapshots: snapshots.map(snapshotToJson) });
+  });
+
+  fastify.get<ViewRoute>('/v1/views/:view/export', { exposeHeadRoute: false }, async (request, reply) => {
+    const [name] = Object.keys(request.query);
+    if (name !== undefined) throw new TidelineError('bad-request', `${name.slice(0, 80)} is not a parameter here`);
+    const pieces = await exportView(services, upkeepOf(services), request.params.view);
+    // What goes wrong on the way breaks the connection off: the file then has no end.
+    return reply.type('application/vnd.tideline.view-export').send(Readable.from(pieces, { objectMode: false }));
   });
 
   fastify.post<ViewRoute>('/v1/views/:view/snapshots', async (request, reply) => {
