@@ -18,6 +18,7 @@ import {
   gatewayServiceV1 as gateway,
   logServiceV1 as log,
   stampBatch,
+  snapshotServiceV1 as snapshots,
   viewServiceV1 as view,
   type ClusterDescriptionMessage,
   type EntryMessage,
@@ -289,6 +290,54 @@ service('view-service-v1', () => {
   stream('watch', view.watch, {
     request: { view: 'orders', partition: 3, prefix: Buffer.from('a') },
     answer: watched,
+  });
+});
+
+service('snapshot-service-v1', () => {
+  const part = { clusterId: 'c1', view: 'orders', partition: 3, group: 7 };
+  const info = {
+    host: 'host:7420',
+    view: 'orders',
+    partition: 3,
+    offset,
+    logTime,
+    digest: '485b2e6592ca94e4',
+    bytes: 123_456,
+    entries: 1000,
+    slots: 256,
+    createdAt: CREATED,
+    verified: true,
+  };
+  const lanes = Uint32Array.from({ length: 512 }, (_, n) => n * 0x0101_0101);
+  request('snapshots', snapshots.snapshots, { request: { view: null, everywhere: true }, answer: [info] });
+  request('create', snapshots.create, { request: { view: 'orders', partition: 3 }, answer: [info] });
+  request('restore', snapshots.restore, {
+    request: { view: 'orders', partition: null, offset },
+    answer: [{ partition: 3, source: 'a snapshot', offset }],
+  });
+  request('piece', snapshots.piece, {
+    request: { ...part, offset, position: 4096, length: 1024 },
+    answer: { fileBytes: 123_456, bytes: Buffer.from('piece') },
+  });
+  request('marks', snapshots.marks, {
+    request: undefined,
+    answer: { host: 'host:7420', parts: [{ ...part, marks: [{ offset, digest: '485b2e6592ca94e4' }] }] },
+  });
+  request('digests', snapshots.digests, { request: { ...part, offset }, answer: lanes });
+  request('digests-unknown', snapshots.digests, { request: { ...part, offset }, answer: null });
+  request('dispute', snapshots.dispute, { request: { ...part, offset, digests: lanes }, answer: undefined });
+  request('health', snapshots.health, {
+    request: { view: 'orders' },
+    answer: [
+      {
+        view: 'orders',
+        partition: 3,
+        restoring: { phase: 'log', source: 'a snapshot', percent: 42, offset, target: offset, etaSeconds: 7 },
+        stoppedSlots: [1, 255],
+        problem: 'why',
+      },
+      { view: 'orders', partition: 4, restoring: null, stoppedSlots: [], problem: null },
+    ],
   });
 });
 
