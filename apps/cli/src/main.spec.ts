@@ -44,6 +44,20 @@ describe('exit codes', () => {
 
 test('every command of the list is there', () => {
   const names = buildProgram().commands.map((command) => command.name());
-  for (const name of ['start', 'cluster', 'append', 'tail', 'get', 'set', 'del', 'scan', 'import', 'export', 'snapshot', 'view', 'verify'])
+  for (const name of [
+    'start',
+    'cluster',
+    'append',
+    'tail',
+    'get',
+    'set',
+    'del',
+    'scan',
+    'import',
+    'export',
+    'snapshot',
+    'view',
+    'verify',
+  ])
     expect(names).toContain(name);
 });
