@@ -1,4 +1,4 @@
-import { DeliverPolicy, connect, type JetStreamClient, type NatsConnection } from 'nats';
+import { connect, consumerOpts, type JetStreamClient, type NatsConnection } from 'nats';
 import { TidelineClient } from '#client';
 import {
   FULL_SIZE_SECONDS,
@@ -163,13 +163,24 @@ const readStreamOnce = async (
   received: (records: number) => void,
   stopped: Promise<void>,
 ): Promise<void> => {
-  const consumer = await stream.consumers.get('bench', { deliver_policy: DeliverPolicy.All });
-  const messages = await consumer.consume({ max_messages: 10_000 });
-  void stopped.then(() => messages.close());
-  for await (const message of messages) {
+  const options = consumerOpts().orderedConsumer().deliverAll();
+  const { promise, done } = ending();
+  options.callback((_error, message) => {
+    if (message === null) return;
     received(1);
-    if (message.seq >= end) break;
-  }
+    if (message.seq >= end) done();
+  });
+  const subscription = await stream.subscribe('bench.>', options);
+  await Promise.race([promise, stopped]);
+  subscription.unsubscribe();
+};
+
+const ending = (): { promise: Promise<void>; done: () => void } => {
+  let done = (): void => undefined;
+  const promise = new Promise<void>((resolve) => {
+    done = resolve;
+  });
+  return { promise, done };
 };
 
 const natsFromTheStart = async (
