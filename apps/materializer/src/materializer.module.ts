@@ -19,6 +19,7 @@ import { definitionOf, type PartitionHealth, type ViewType } from '#views';
 import type { DigestMismatch } from './digest-watch.js';
 import { PeerHosts } from './peer-hosts.js';
 import { DefectLog } from './defect-log.js';
+import { versionsByName } from './projection-versions.js';
 import { serveViewQuery } from './serve-view-query.js';
 import { SnapshotStore } from './snapshot-store.js';
 import { ViewHandle, viewHandleToken } from './view-handle.js';
@@ -206,6 +207,8 @@ export class MaterializerModule {
   static forRoot(parts: MaterializerModuleOptions): DynamicModule {
     const { views = [] } = parts;
     const definitions = views.map(definitionOf);
+    // Before anything is opened, not when the host is made.
+    versionsByName(definitions);
     for (const { name } of definitions) {
       if (parts.options.topics.some((topic) => topic.name === name))
         throw new TidelineError('bad-option', `view ${name}: topic ${name} has a map view of that name`);

@@ -213,7 +213,9 @@ export class ProjectionVersions {
 }
 
 /** Newest first. @throws TidelineError `bad-option` */
-const versionsByName = (definitions: readonly ProjectionDefinition[]): Map<string, readonly ProjectionDefinition[]> => {
+export const versionsByName = (
+  definitions: readonly ProjectionDefinition[],
+): Map<string, readonly ProjectionDefinition[]> => {
   const byName = new Map<string, ProjectionDefinition[]>();
   for (const definition of definitions) {
     const versions = byName.get(definition.name) ?? [];

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -304,10 +304,10 @@ test('a view that halts, and one that cannot be right, say so in /readyz; the ot
 test('a view that cannot be hosted stops the start, and says why', async () => {
   @View({ topic: 'orders', name: 'orders', version: 1 })
   class Clash extends OrderTotals {}
-  await expect(startApp('/nonexistent', [Clash])).rejects.toThrow(
-    'view orders: topic orders has a map view of that name',
-  );
-  await expect(startApp('/nonexistent', [OrderTotals, OrderTotals])).rejects.toThrow('two classes of version 1');
+  const directory = join(tmpdir(), 'tideline-never-made');
+  await expect(startApp(directory, [Clash])).rejects.toThrow('view orders: topic orders has a map view of that name');
+  await expect(startApp(directory, [OrderTotals, OrderTotals])).rejects.toThrow('two classes of version 1');
+  expect(existsSync(directory)).toBe(false);
 });
 
 const until = async (condition: () => Promise<boolean>): Promise<void> => {
