@@ -180,6 +180,33 @@ describe('damage at rest', () => {
     },
   );
 
+  test.each([
+    ['before it', 3],
+    ['right before it', 7],
+    ['right behind it', 9],
+    ['far behind it', 14],
+    ['in the last batch', 20],
+  ])('a segment damaged once more, %s, while it waits for its repair is not taken for whole', (_name, second) => {
+    scheduler.advance(10);
+    kill();
+    disk.flipBit(segment(1), frameOf(1, 8) + 150, 3);
+    open();
+    expect(log.damaged).toEqual([{ fromOffset: 8, toOffset: 9 }]);
+    disk.flipBit(segment(1), frameOf(1, second) + 150, 3);
+    wait((done) => log.repair([batches[7]], done));
+    expect(log.damaged).toEqual([{ fromOffset: second, toOffset: second === 20 ? null : second + 1 }]);
+    wait((done) => log.repair([batches[second - 1]], done));
+    expect(log.damaged).toEqual([]);
+    const scanned: number[] = [];
+    log.scanHeadersSync(asOffset(1), (header) => scanned.push(batchFirstOffset(header)));
+    expect(scanned).toEqual(batches.map((_, i) => i + 1));
+    expect(batches.filter((_, i) => !readable(i + 1))).toEqual([]);
+    kill();
+    open();
+    expect(log.damaged).toEqual([]);
+    expect(log.lastOffset).toBe(20);
+  });
+
   test('a bad last batch with all its sectors written is damage even above the watermark: it was not torn', () => {
     kill();
     disk.flipBit(segment(1), frameOf(1, 20) + 150, 1);

@@ -49,6 +49,19 @@ export class Damage {
     this.ranges = this.ranges.flatMap((each) => (each === range ? remaining : [each]));
   }
 
+  /** Damage that a repair came across; of what is known already there is nothing to add. */
+  met(missing: DamagedRange): void {
+    const end = missing.toOffset ?? Infinity;
+    const isKnown = this.ranges.some(
+      ({ fromOffset, toOffset }) => fromOffset <= missing.fromOffset && end <= (toOffset ?? Infinity),
+    );
+    if (isKnown) return;
+    const apart = this.ranges.filter(
+      ({ fromOffset, toOffset }) => fromOffset >= end || (toOffset ?? Infinity) <= missing.fromOffset,
+    );
+    this.ranges = [...apart, missing].sort((a, b) => a.fromOffset - b.fromOffset);
+  }
+
   clear(): void {
     this.ranges = [];
   }

@@ -28,6 +28,8 @@ export interface Repaired {
   readonly replaced: Segment | null;
   /** What of the range is still to be repaired. */
   readonly remaining: readonly DamagedRange[];
+  /** What the new file lacks: damage known besides the range, or met while the good batches were copied. */
+  readonly missing: readonly DamagedRange[];
 }
 
 /**
@@ -72,7 +74,12 @@ export const rewriteDamaged = (place: RepairPlace, request: RepairRequest): Repa
   aside.truncateSync(0);
   aside.writeSync(headerBytes, 0);
   const frame = Buffer.alloc(FRAME_HEADER_BYTES);
+  const missing: DamagedRange[] = [];
+  let expected = base;
   const put = (batch: Uint8Array): void => {
+    const first = batchFirstOffset(batch);
+    if (first > expected) missing.push({ fromOffset: expected, toOffset: first });
+    expected = asOffset(batchLastOffset(batch) + 1);
     const position = segment.dataEnd;
     const crc = encodeFrame(frame, 0, batch, { ...header, position, writeStart: position, previous: segment.chain });
     aside.writeSync(frame, position);
@@ -99,6 +106,9 @@ export const rewriteDamaged = (place: RepairPlace, request: RepairRequest): Repa
   for (const batch of batches) put(batch);
   if (isWithin && range.toOffset !== null) copyGood(range.toOffset, null);
   const isLast = at + 1 >= segments.length;
+  if (isWithin && expected <= holder.lastOffset) {
+    missing.push({ fromOffset: expected, toOffset: isLast ? null : asOffset(holder.lastOffset + 1) });
+  }
   if (!isLast || (isWithin && holder.sealed)) {
     aside.writeSync(segment.footer(), segment.dataEnd);
     segment.sealed = true;
@@ -115,6 +125,7 @@ export const rewriteDamaged = (place: RepairPlace, request: RepairRequest): Repa
     segments: repaired,
     replaced: isWithin ? holder : null,
     remaining: left ? [{ fromOffset: next, toOffset: range.toOffset }] : [],
+    missing,
   };
 };
 

@@ -652,7 +652,9 @@ class SegmentedLog implements PartitionLog {
     rewritten.replaced?.retire();
     segments.all = rewritten.segments;
     damage.replace(range, rewritten.remaining);
-    if (range.toOffset === null) {
+    // A file can be damaged once more between its first look and its repair.
+    for (const missing of rewritten.missing) damage.met(missing);
+    if (range.toOffset === null && !damage.isOpenEnded) {
       record.truncateAfter = null;
       record.durable = this.lastOffset;
       this.stateFile.saveSync();
