@@ -4,7 +4,7 @@ import { cpuSeconds, residentBytes, toggleProfile } from '../processes.js';
 import { describeTideline, startTideline } from '../tideline-cluster.js';
 
 /** What partitions cost that nobody uses: each is a Raft group with heartbeats, a log and a view. */
-const SETTLE_MS = 1500;
+const SETTLE_MS = 5000;
 
 export const idle: Benchmark = {
   name: 'idle',
