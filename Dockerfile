@@ -35,5 +35,5 @@ VOLUME /var/lib/tideline
 EXPOSE 7400 7401 7402 7403 7404 7410 7411 7420
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
   CMD ["node", "-e", "const e=process.env;fetch(`http://127.0.0.1:${e.TIDELINE_HTTP_PORT||e.TIDELINE_BASE_PORT||7400}/livez`).then(r=>process.exit(r.ok?0:1),()=>process.exit(1))"]
-ENTRYPOINT ["node", "--enable-source-maps", "--max-semi-space-size=64"]
+ENTRYPOINT ["node", "--enable-source-maps", "--max-semi-space-size=64", "--initial-old-space-size=256"]
 CMD ["dist/apps/standalone/src/main.js"]

@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --enable-source-maps --max-semi-space-size=64 --initial-old-space-size=256
 // CommonJS on purpose: libuv reads UV_THREADPOOL_SIZE when its pool is first used, and loading an ES module uses the pool.
 // A stuck disk must not starve the other partitions of threads, so the pool is larger than libuv's 4.
 process.env.UV_THREADPOOL_SIZE ??= '32';
