@@ -2,11 +2,13 @@ import type { Archive, ArchiveEntry } from '#catalog';
 import { toTidelineError, type PartitionId, type Scheduler, type TidelineError } from '#kernel';
 import type { LeavingEntry, MapView } from '#views';
 
-/** Entries of one write to the archive, and their bytes. */
+/** Entries of one write to the archive, and their bytes: to take them out of memory and to let go of them is some 5 ms. */
 export const ARCHIVE_BATCH_ENTRIES_MAX = 1000;
 const ARCHIVE_BATCH_BYTES_MAX = 4 * 1024 * 1024;
 /** A view whose overwritten, not yet archived entries take this much applies nothing more until the archive has some of them. */
 export const ARCHIVE_QUEUE_BYTES_MAX = 64 * 1024 * 1024;
+/** Under way at a time, so that the archive need not wait for this view, nor the view for the archive. */
+const WRITES_MAX = 3;
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 30_000;
 
@@ -23,14 +25,15 @@ export interface ArchiveWriterOptions {
 }
 
 /**
- * Moves the expired entries of one view partition into the archive: they leave memory when it has them, and not before. One write at a
- * time, so those of a key arrive in order. One that fails is repeated, later each time; what it wrote in part it writes again, which the
- * archive ignores, as it does what another host has written already.
+ * Moves the expired entries of one view partition into the archive: they leave memory when it has them, and not before. No two writes under
+ * way have entries of one key, so those of a key arrive in order. What fails is repeated, later each time; what it wrote in part it writes
+ * again, which the archive ignores, as it does what another host has written already.
  */
 export class ArchiveWriter {
   /** Why the last write failed; null when it did not. */
   lastError: TidelineError | null = null;
-  private writing = false;
+  private readonly writing = new Set<readonly LeavingEntry[]>();
+  private workDeferred = false;
   private retryMs = RETRY_MS_MIN;
   private cancelRetry: (() => void) | null = null;
   private closed = false;
@@ -42,37 +45,53 @@ export class ArchiveWriter {
     return this.options.state.archiveQueueBytes >= ARCHIVE_QUEUE_BYTES_MAX;
   }
 
-  /** Writes what is due, unless it is at it or waits to try again. */
+  /** Writes some of what is due, unless enough is under way or it waits to try again; the rest a turn later. */
   work(): void {
-    if (this.closed || this.writing || this.cancelRetry !== null) return;
+    if (this.closed || this.cancelRetry !== null || this.writing.size >= WRITES_MAX) return;
     const { archive, state } = this.options;
-    const due = state.due({
+    const due = state.take({
       until: state.logTime,
       max: ARCHIVE_BATCH_ENTRIES_MAX,
       bytesMax: ARCHIVE_BATCH_BYTES_MAX,
     });
     if (due.length === 0) return;
-    this.writing = true;
+    this.writing.add(due);
     archive.write(due.map(this.archiveEntry)).then(
       () => this.written(due),
-      (error: unknown) => this.failed(toTidelineError(error)),
+      (error: unknown) => this.failed(due, toTidelineError(error)),
     );
+    this.workLater();
+  }
+
+  private workLater(): void {
+    if (this.workDeferred) return;
+    this.workDeferred = true;
+    this.options.scheduler.defer(() => {
+      this.workDeferred = false;
+      this.work();
+    });
   }
 
   private written(entries: readonly LeavingEntry[]): void {
-    this.writing = false;
     if (this.closed) return;
-    this.lastError = null;
-    this.retryMs = RETRY_MS_MIN;
-    this.options.removed(this.options.state.removeExpired(entries));
-    this.work();
+    this.writing.delete(entries);
+    const removed = this.options.state.removeExpired(entries);
+    // Unless one that was under way beside it has failed since.
+    if (this.cancelRetry === null) {
+      this.lastError = null;
+      this.retryMs = RETRY_MS_MIN;
+    }
+    this.options.removed(removed);
+    this.workLater();
   }
 
-  private failed(error: TidelineError): void {
-    this.writing = false;
+  private failed(entries: readonly LeavingEntry[], error: TidelineError): void {
     if (this.closed) return;
+    this.writing.delete(entries);
+    this.options.state.putBack(entries);
     this.lastError = error;
     this.options.failed(error);
+    if (this.cancelRetry !== null) return;
     this.cancelRetry = this.options.scheduler.after(this.retryMs, () => {
       this.cancelRetry = null;
       this.work();
@@ -97,7 +116,10 @@ export class ArchiveWriter {
   };
 
   close(): void {
+    if (this.closed) return;
     this.closed = true;
     this.cancelRetry?.();
+    for (const entries of this.writing) this.options.state.putBack(entries);
+    this.writing.clear();
   }
 }

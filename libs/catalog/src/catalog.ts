@@ -1,10 +1,11 @@
 import type { DataSource } from 'typeorm';
 import type { Clock } from '#kernel';
 import type { Archive } from './archive.js';
-import { dialectOf, openDataSource, withoutPassword } from './data-source.js';
+import { dialectOf, openDataSource, sqliteFileOf, withoutPassword } from './data-source.js';
 import type { SnapshotCatalog } from './snapshot-catalog.js';
 import { SqlArchive } from './sql-archive.js';
 import { SqlSnapshotCatalog } from './sql-snapshot-catalog.js';
+import { ThreadedArchiveRows } from './threaded-archive-rows.js';
 
 /** The database of snapshots and archive, open. */
 export interface Catalog {
@@ -20,14 +21,17 @@ export interface Catalog {
 /** Opens the database, creates or migrates its tables. Rejects with `not-ready` or `storage-damaged`. */
 export async function openCatalog(url: string, clock?: Clock): Promise<Catalog> {
   const dataSource: DataSource = await openDataSource(url);
+  const file = sqliteFileOf(url);
+  const thread = file === null ? null : new ThreadedArchiveRows(file);
   return {
     url: withoutPassword(url),
     snapshots: new SqlSnapshotCatalog(dataSource),
-    archive: new SqlArchive(dataSource, dialectOf(url), clock),
+    archive: new SqlArchive(dataSource, dialectOf(url), { clock, ...(thread && { rows: thread }) }),
     ping: async () => {
       await dataSource.query('SELECT 1');
     },
     close: async () => {
+      await thread?.close();
       if (dataSource.isInitialized) await dataSource.destroy();
     },
   };

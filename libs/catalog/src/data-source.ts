@@ -10,6 +10,7 @@ import { archiveSchema, snapshotSchema, type Dialect } from './entities.js';
 import { Initial1762800000000 } from './migrations/1762800000000-initial.js';
 import { SnapshotSlots1763700000000 } from './migrations/1763700000000-snapshot-slots.js';
 import { ArchiveEvicted1763800000000 } from './migrations/1763800000000-archive-evicted.js';
+import { prepareSqlite, SQLITE_BUSY_TIMEOUT_MS } from './sqlite-database.js';
 
 const MIGRATIONS = [Initial1762800000000, SnapshotSlots1763700000000, ArchiveEvicted1763800000000];
 const MIGRATIONS_TABLE = 'tideline_migrations';
@@ -19,14 +20,17 @@ const POOL_SIZE = 8;
 const CONNECT_TIMEOUT_MS = 5000;
 /** A statement that takes longer is given up; the caller repeats it. */
 const STATEMENT_TIMEOUT_MS = 30_000;
-/** How long SQLite waits for another process (a backup, a shell) to let go of the file. */
-const SQLITE_BUSY_TIMEOUT_MS = 5000;
-const SQLITE_WAL_BYTES_KEPT = 64 * 1024 * 1024;
-/** Of 4 KiB: the log is copied into the database when it is 32 MiB long. */
-const SQLITE_CHECKPOINT_PAGES = 8192;
-const SQLITE_CACHE_KIB = 32 * 1024;
 /** Names the lock under which one process at a time migrates; any number does that nobody else uses. */
 const MIGRATION_LOCK = 741_001;
+
+const IN_MEMORY = ':memory:';
+
+/** The path in `sqlite:PATH`. */
+const sqlitePathOf = (url: string): string => url.replace(/^sqlite:(\/\/)?/, '');
+
+/** Of the database; null when it is not one that another connection could open. */
+export const sqliteFileOf = (url: string): string | null =>
+  dialectOf(url) !== 'sqlite' || sqlitePathOf(url) === IN_MEMORY ? null : sqlitePathOf(url);
 
 export const dialectOf = (url: string): Dialect => (url.startsWith('sqlite:') ? 'sqlite' : 'postgres');
 
@@ -44,18 +48,10 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       ...shared,
       type: 'better-sqlite3',
       driver: BetterSqlite3,
-      database: url.replace(/^sqlite:(\/\/)?/, ''),
+      database: sqlitePathOf(url),
       timeout: SQLITE_BUSY_TIMEOUT_MS,
       enableWAL: true,
-      prepareDatabase: (database: BetterSqlite3.Database) => {
-        // FULL syncs every commit: the map lets go of an entry because the archive has it.
-        database.pragma('synchronous = FULL');
-        database.pragma(`journal_size_limit = ${SQLITE_WAL_BYTES_KEPT}`);
-        // Keys are spread over the whole index: with the defaults (4 MB, 2 MB) every transaction of the archive
-        // would end in a checkpoint that writes the same pages again.
-        database.pragma(`wal_autocheckpoint = ${SQLITE_CHECKPOINT_PAGES}`);
-        database.pragma(`cache_size = -${SQLITE_CACHE_KIB}`);
-      },
+      prepareDatabase: prepareSqlite,
     };
   }
   if (!/^postgres(ql)?:\/\//.test(url)) {

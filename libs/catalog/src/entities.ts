@@ -4,6 +4,7 @@
  */
 import { EntitySchema } from 'typeorm';
 import type { LogTime, Offset, PartitionId } from '#kernel';
+import { ARCHIVE_TABLE } from './archive-rows.js';
 import type { SnapshotEntry } from './snapshot-catalog.js';
 import { bigintColumn } from './whole-number.js';
 
@@ -27,7 +28,6 @@ export interface ArchiveRow {
 }
 
 export const SNAPSHOT_TABLE = 'tideline_snapshots';
-export const ARCHIVE_TABLE = 'tideline_archive';
 
 export const snapshotSchema = (dialect: Dialect): EntitySchema<SnapshotRow> =>
   new EntitySchema<SnapshotRow>({

@@ -13,62 +13,39 @@ import {
   type ArchivePage,
   type ArchiveQuery,
 } from './archive.js';
-import { archiveSchema, ARCHIVE_TABLE, type ArchiveRow, type Dialect } from './entities.js';
+import { columnsOf, inOrder, parametersOf, POSTGRES_INSERT, sqliteInsert } from './archive-rows.js';
+import { archiveSchema, type ArchiveRow, type Dialect } from './entities.js';
 import { wholeNumber } from './whole-number.js';
 
-const COLUMNS = [
-  'view',
-  'key_digest',
-  '"offset"',
-  'partition',
-  'key',
-  'value',
-  'content_type',
-  'log_time',
-  'expires_at',
-  'archived_at',
-  'evicted',
-] as const;
-const INSERT = `INSERT INTO ${ARCHIVE_TABLE} (${COLUMNS.join(', ')})`;
-const IDEMPOTENT = 'ON CONFLICT (view, key_digest, "offset") DO NOTHING';
-
-const SQLITE_INSERT = `${INSERT} VALUES (${COLUMNS.map(() => '?').join(', ')}) ${IDEMPOTENT}`;
-/** One parameter a column, however many rows: the statement is the same for every batch. */
-const POSTGRES_INSERT =
-  `${INSERT} SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[], $4::integer[], $5::bytea[], $6::bytea[], ` +
-  `$7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::integer[]) ${IDEMPOTENT} RETURNING 1`;
-
-/** One transaction holds so many entries or so many bytes: on SQLite nothing else runs meanwhile, some 15 ms. */
-const TRANSACTION_ENTRIES_MAX = 500;
 const TRANSACTION_BYTES_MAX = 4 * 1024 * 1024;
+/** Of what is written in this thread: on SQLite nothing else runs meanwhile, some 10 ms. */
+const TRANSACTION_ENTRIES_MAX = 500;
 
-type Parameters = [
-  view: string,
-  keyDigest: Buffer,
-  offset: number,
-  partition: number,
-  key: Uint8Array,
-  value: Uint8Array,
-  contentType: string | null,
-  logTime: number,
-  expiresAt: number,
-  archivedAt: number,
-  evicted: 0 | 1,
-];
+/** Where rows are written. */
+export interface ArchiveRows {
+  /** Of one transaction. */
+  readonly entriesMax: number;
+  /** One transaction, durable when it resolves; says how many were new. */
+  insert(entries: readonly ArchiveEntry[], archivedAt: number): Promise<number>;
+}
 
 /**
  * The archive in SQLite or Postgres. Writing goes past TypeORM's entities, which cost more than the database does:
- * on SQLite to its driver, in synchronous transactions that nothing can interleave with.
+ * on SQLite to its driver, in synchronous transactions; those of a file in a thread of their own (see openCatalog).
  */
 export class SqlArchive implements Archive {
   readonly #rows: Repository<ArchiveRow>;
-  readonly #insert: (rows: readonly Parameters[]) => Promise<number>;
+  readonly #database: ArchiveRows;
   readonly #clock: Clock;
 
-  constructor(dataSource: DataSource, dialect: Dialect, clock: Clock = systemClock) {
+  constructor(
+    dataSource: DataSource,
+    dialect: Dialect,
+    { clock = systemClock, rows }: { readonly clock?: Clock; readonly rows?: ArchiveRows } = {},
+  ) {
     // The same name as the schema the data source was opened with.
     this.#rows = dataSource.getRepository<ArchiveRow>(archiveSchema(dialect).options.name);
-    this.#insert = dialect === 'sqlite' ? sqliteInsert(dataSource) : postgresInsert(dataSource);
+    this.#database = rows ?? (dialect === 'sqlite' ? sqliteRows(dataSource) : postgresRows(dataSource));
     this.#clock = clock;
   }
 
@@ -79,21 +56,21 @@ export class SqlArchive implements Archive {
   async #write(entries: readonly ArchiveEntry[]): Promise<number> {
     const archivedAt = this.#clock.wallMs();
     let written = 0;
-    let rows: Parameters[] = [];
+    let rows: ArchiveEntry[] = [];
     let bytes = 0;
     for (const entry of entries) {
       const size = entry.key.length + entry.value.length;
-      if (rows.length > 0 && (rows.length === TRANSACTION_ENTRIES_MAX || bytes + size > TRANSACTION_BYTES_MAX)) {
-        written += await this.#insert(rows);
+      if (rows.length > 0 && (rows.length === this.#database.entriesMax || bytes + size > TRANSACTION_BYTES_MAX)) {
+        written += await this.#database.insert(rows, archivedAt);
         // Lets whatever waited on the event loop go first.
         await new Promise(setImmediate);
         rows = [];
         bytes = 0;
       }
-      rows.push(parametersOf(entry, archivedAt));
+      rows.push(entry);
       bytes += size;
     }
-    return rows.length === 0 ? written : written + (await this.#insert(rows));
+    return rows.length === 0 ? written : written + (await this.#database.insert(rows, archivedAt));
   }
 
   query(query: ArchiveQuery): Promise<ArchivePage> {
@@ -163,42 +140,25 @@ async function inWords<T>(done: 'read' | 'written', work: () => Promise<T>): Pro
   }
 }
 
-function sqliteInsert(dataSource: DataSource): (rows: readonly Parameters[]) => Promise<number> {
+function sqliteRows(dataSource: DataSource): ArchiveRows {
   const { databaseConnection } = dataSource.driver as unknown as { databaseConnection: BetterSqlite3.Database };
-  const statement = databaseConnection.prepare<Parameters>(SQLITE_INSERT);
-  const insert = databaseConnection.transaction((rows: readonly Parameters[]) => {
-    let written = 0;
-    for (const row of rows) written += statement.run(...row).changes;
-    return written;
-  });
-  return async (rows) => insert.immediate(rows);
-}
-
-function postgresInsert(dataSource: DataSource): (rows: readonly Parameters[]) => Promise<number> {
-  return async (rows) => {
-    const columns = COLUMNS.map((_, column) => rows.map((row) => row[column]));
-    const inserted: unknown[] = await dataSource.query(POSTGRES_INSERT, columns);
-    return inserted.length;
+  const insert = sqliteInsert(databaseConnection);
+  return {
+    entriesMax: TRANSACTION_ENTRIES_MAX,
+    insert: async (entries, archivedAt) => insert(entries.map((entry) => parametersOf(entry, archivedAt))),
   };
 }
 
-const parametersOf = (entry: ArchiveEntry, archivedAt: number): Parameters => [
-  entry.view,
-  keyDigest(entry.key),
-  wholeNumber(entry.offset),
-  wholeNumber(entry.partition),
-  asBuffer(entry.key),
-  asBuffer(entry.value),
-  entry.contentType ?? null,
-  wholeNumber(entry.logTime),
-  wholeNumber(entry.expiresAt),
-  wholeNumber(archivedAt),
-  entry.evicted ? 1 : 0,
-];
-
-/** pg writes other typed arrays as text. The bytes are not copied. */
-const asBuffer = (bytes: Uint8Array): Buffer =>
-  Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+function postgresRows(dataSource: DataSource): ArchiveRows {
+  return {
+    entriesMax: TRANSACTION_ENTRIES_MAX,
+    insert: async (entries, archivedAt) => {
+      const rows = inOrder(entries.map((entry) => parametersOf(entry, archivedAt)));
+      const inserted: unknown[] = await dataSource.query(POSTGRES_INSERT, columnsOf(rows));
+      return inserted.length;
+    },
+  };
+}
 
 const entryOf = (row: ArchiveRow): ArchivedEntry => ({
   view: row.view,

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { SeededRng, hashKey, randomBelow, randomChance } from '#kernel';
 import type { RecordInput } from '#wire';
+import type { LeavingEntry } from './archive-queue.js';
 import { MapView } from './map-view.js';
 import { BatchSource } from './testing/batch-source.js';
 import type { Entry } from './view-query.js';
@@ -103,6 +104,27 @@ describe('a view with an archive', () => {
     expect(view.entries).toBe(0);
   });
 
+  test('what is taken is not given again until it is put back, and no two that are taken have entries of one key', () => {
+    const { view, apply } = start();
+    const take = (max = 1000): LeavingEntry[] => view.take({ until: view.logTime, max, bytesMax: 1e9 });
+    apply(1000, put('a', '1', 8), put('b', '1', 9), put('c', '1', 10), put('d', '1', 500));
+    apply(1010);
+    const first = take(2);
+    const second = take(2);
+    expect([shown(first), shown(second), shown(take())]).toEqual([['a=1', 'b=1'], ['c=1'], []]);
+    apply(1011, put('a', '2', 2), put('c', '2', 500));
+    apply(1020);
+    // a=1 and c=1 wait in the queue now, and may be on their way: a=2 must not overtake them.
+    expect(take()).toEqual([]);
+    expect(view.removeExpired(second)).toBe(0);
+    expect(take()).toEqual([]);
+    view.putBack(first);
+    const rest = take();
+    expect(shown(rest)).toEqual(['a=1', 'c=1', 'b=1', 'a=2']);
+    expect(view.removeExpired(rest)).toBe(4);
+    expect([take(), view.archiveQueueBytes, view.entries]).toEqual([[], 0, 2]);
+  });
+
   test('archives every entry that expired, once at least and in order per key, however slow and faulty the archive is', () => {
     for (let seed = 1; seed <= 20; seed++) {
       const rng = new SeededRng(seed);
@@ -110,22 +132,23 @@ describe('a view with an archive', () => {
       const alive = new Map<string, { offset: number; expiresAt: number }>();
       const expired = new Set<string>();
       const archived = new Map<string, Set<number>>();
-      let archiving: Entry[] | null = null;
+      const underWay: LeavingEntry[][] = [];
       const overtake = (key: string, at: number): void => {
         const old = alive.get(key);
         if (old && old.expiresAt <= at) expired.add(`${key} ${old.offset}`);
         alive.delete(key);
       };
-      const settle = (written: boolean): void => {
-        for (const { key, offset } of written ? archiving! : []) {
+      const settle = (batch: LeavingEntry[], written: boolean): void => {
+        for (const { key, offset } of written ? batch : []) {
           const offsets = archived.get(String(key)) ?? new Set();
           // New to the archive: later than all it has of the key.
           if (!offsets.has(offset)) expect(offset).toBeGreaterThan(Math.max(0, ...offsets));
           archived.set(String(key), offsets.add(offset));
         }
-        if (written) view.removeExpired(archiving!);
-        archiving = null;
+        if (written) view.removeExpired(batch);
+        else view.putBack(batch);
       };
+      const take = (max: number): LeavingEntry[] => view.take({ until: view.logTime, max, bytesMax: 1e9 });
       for (let step = 0; step < 400; step++) {
         const at = source.logTime + randomBelow(rng, 5);
         const key = `k${randomBelow(rng, 12)}`;
@@ -137,14 +160,18 @@ describe('a view with an archive', () => {
           apply(at, put(key, 'v', ttl));
           alive.set(key, { offset, expiresAt: ttl === undefined ? Infinity : at + ttl });
         }
-        if (archiving) settle(randomChance(rng, 0.5));
-        else if (randomChance(rng, 0.3)) archiving = all(view, 1 + randomBelow(rng, 6));
+        if (randomChance(rng, 0.3)) underWay.push(take(1 + randomBelow(rng, 6)));
+        // They may end in any order.
+        if (underWay.length > 0 && randomChance(rng, 0.3)) {
+          const [batch] = underWay.splice(randomBelow(rng, underWay.length), 1);
+          settle(batch, randomChance(rng, 0.5));
+        }
         if (randomChance(rng, 0.05)) view.reclaim(1e6);
       }
-      if (archiving) settle(false);
+      for (const batch of underWay) settle(batch, false);
       apply(source.logTime + 1000);
       for (const key of alive.keys()) overtake(key, source.logTime);
-      while ((archiving = all(view, 5)).length > 0) settle(true);
+      for (let batch = take(5); batch.length > 0; batch = take(5)) settle(batch, true);
       const names = [...archived].flatMap(([key, offsets]) => [...offsets].map((offset) => `${key} ${offset}`));
       expect(names.toSorted()).toEqual([...expired].toSorted());
     }

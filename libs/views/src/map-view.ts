@@ -69,6 +69,13 @@ export interface ScanRequest {
   readonly time: LogTime;
 }
 
+export interface DueRequest {
+  readonly until: LogTime;
+  /** Entries, and about the bytes they take (or one entry). */
+  readonly max: number;
+  readonly bytesMax: number;
+}
+
 interface Listener {
   readonly listener: ViewChangeListener;
   readonly prefix: Buffer;
@@ -99,6 +106,8 @@ export class MapView {
   private listeners: readonly Listener[] = [];
   /** Null: expired entries need not go to an archive. */
   private readonly archiveQueue: ArchiveQueue | null;
+  /** By `take`, and neither removed nor put back. */
+  private takenEntries = 0;
   /** Somebody wants to know which entries go: listeners, or the archive queue. */
   private watched: boolean;
   private listenerError: unknown = undefined;
@@ -695,7 +704,42 @@ export class MapView {
    * key in the order in which they were written. They stay, invisible, until `removeExpired` is called with them. Copies; at most `max`, and
    * about `bytesMax` or one.
    */
-  due(request: { readonly until: LogTime; readonly max: number; readonly bytesMax: number }): LeavingEntry[] {
+  due(request: DueRequest): LeavingEntry[] {
+    const due = this.popDue(request);
+    this.pushDue(due);
+    return due;
+  }
+
+  /**
+   * Like `due`, but what it gives it does not give again until `putBack` is called with it (or, of what is out of the index, nothing at all until
+   * `removeExpired` is), so that several batches may be on their way to the archive: no two of them have entries of one key.
+   */
+  take(request: DueRequest): LeavingEntry[] {
+    assert(this.archiveQueue !== null, 'a view without an archive');
+    if (this.takenEntries > 0 && this.archiveQueue.length > 0) return [];
+    const due = this.popDue(request);
+    this.takenEntries += due.length;
+    return due;
+  }
+
+  /** The archive has none of these, which `take` gave: they are due again. */
+  putBack(entries: readonly LeavingEntry[]): void {
+    this.takenEntries -= entries.length;
+    this.pushDue(entries);
+  }
+
+  private pushDue(entries: readonly LeavingEntry[]): void {
+    for (const { key, offset } of entries) {
+      const hash = hashKey(key);
+      const slot = this.state.slot(slotOf(hash));
+      const bucket = slot.find(hash, key, 0, key.length);
+      if (bucket < 0) continue;
+      const stored = slot.load(bucket);
+      if (stored.offset === offset) slot.expiries.push(stored.expiresAt, hash);
+    }
+  }
+
+  private popDue(request: DueRequest): LeavingEntry[] {
     assert(this.archiveQueue !== null, 'a view without an archive');
     const queue = this.archiveQueue;
     const until = Math.min(request.until, this.logTime);
@@ -707,7 +751,6 @@ export class MapView {
     };
     const full = (): boolean => due.length >= request.max || (due.length > 0 && bytes >= request.bytesMax);
     for (let place = 0; place < queue.length && !full(); place++) add(queue.at(place));
-    const inIndex: { slot: Slot; hash: number; expiresAt: number }[] = [];
     const offsets = new Set<number>();
     while (!full()) {
       const slot = this.nextDueSlot(until);
@@ -717,16 +760,14 @@ export class MapView {
       const stored = slot.load(bucket);
       add(copyOfEntry(this.state.entryOf(stored)));
       offsets.add(stored.offset);
-      inIndex.push({ slot, hash: hashKey(stored.chunk, stored.keyStart, stored.keyEnd), expiresAt: stored.expiresAt });
     }
-    // They are due until they are removed.
-    for (const { slot, hash, expiresAt } of inIndex) slot.expiries.push(expiresAt, hash);
     return due;
   }
 
-  /** The archive has these, which `due` gave. Returns how many entries left memory. */
+  /** The archive has these, which `due` or `take` gave. Returns how many entries left memory. */
   removeExpired(archived: readonly Entry[]): number {
     assert(this.archiveQueue !== null, 'a view without an archive');
+    this.takenEntries = Math.max(0, this.takenEntries - archived.length);
     const queue = this.archiveQueue;
     let removed = 0;
     for (const entry of archived) {
