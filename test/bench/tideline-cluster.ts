@@ -24,7 +24,7 @@ export const describeTideline = (nodes: number): string => `Tideline ×${nodes},
 
 export const startTideline = async (
   directory: string,
-  options: { readonly nodes?: number; readonly topics?: string } = {},
+  options: { readonly nodes?: number; readonly topics?: string; readonly readMode?: 'barrier' | 'lease' } = {},
 ): Promise<TidelineCluster> => {
   const nodes = options.nodes ?? 3;
   const launcher = new ClusterLauncher({
@@ -32,7 +32,11 @@ export const startTideline = async (
     dataDir: join(directory, 'tideline'),
     basePort: await freeBasePort(nodes),
     split: false,
-    options: { 'log-level': 'warn', ...(options.topics ? { topics: options.topics } : {}) },
+    options: {
+      'log-level': 'warn',
+      ...(options.topics ? { topics: options.topics } : {}),
+      ...(options.readMode ? { 'read-mode': options.readMode } : {}),
+    },
   });
   try {
     await launcher.start();

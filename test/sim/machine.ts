@@ -193,6 +193,7 @@ export class Machine {
           world.record(group).shadow(this.id).durable = asOffset(0);
       },
       electionTimeoutMs: swarm.electionTimeoutMs,
+      readLease: swarm.readLease,
       limits: {
         messageBytesMax: swarm.messageBytesMax,
         recentBytesMax: 16_384,

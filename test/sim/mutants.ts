@@ -14,6 +14,9 @@ export const MUTANTS = {
   'no-directory-sync': { disk: 'noDirectorySync' },
   'retry-after-failed-sync': { disk: 'hideSyncErrors' },
   'read-without-round': { replica: { readWithoutRound: true } },
+  'promises-broken': { replica: { raft: { breaksPromises: true } } },
+  /** No defect, but the assumption of leases does not hold. */
+  'clocks-beyond-the-bound': {},
   'commit-by-counting-old-terms': { replica: { raft: { countsOldTerms: true } } },
 } as const satisfies Record<string, Mutant>;
 

@@ -184,6 +184,26 @@ export class Nemesis {
     });
   }
 
+  /** A node's connections break and cannot be made again: all notice at once. */
+  disconnect(): void {
+    const { network, machines } = this.world;
+    const machine = this.machine();
+    if (machine === null || machines.length < 2) return;
+    this.note(`the connections of node ${machine.id} break`);
+    network.heal();
+    for (const other of machines) {
+      if (other === machine) continue;
+      network.block(machine.id, other.id);
+      network.block(other.id, machine.id);
+      other.replicaNode?.peerLost(machine.id);
+      machine.replicaNode?.peerLost(other.id);
+    }
+    this.later(this.between(300, 4000), () => {
+      this.note('the network is whole');
+      network.heal();
+    });
+  }
+
   clog(): void {
     const { network, machines } = this.world;
     const [a, b] = [this.any(machines), this.any(machines)];

@@ -31,6 +31,8 @@ export interface Swarm {
   readonly messageBytesMax: number;
   readonly sessionsMax: number;
   readonly electionTimeoutMs: number;
+  /** Linearizable reads are answered by lease. */
+  readonly readLease: boolean;
 }
 
 export const FAULT_KINDS = [
@@ -54,6 +56,7 @@ export const FAULT_KINDS = [
   'membership',
   'transfer',
   'trim',
+  'disconnect',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -89,6 +92,7 @@ export const drawSwarm = (rng: Rng, mutant: MutantName | null, size: number | nu
     membership: sometimes(0.35, 2000, 12_000),
     transfer: sometimes(0.35, 2000, 12_000),
     trim: sometimes(0.5, 1000, 8000),
+    disconnect: sometimes(0.3, 2000, 12_000),
   };
   const slow = randomChance(rng, 0.3);
   const swarm: Swarm = {
@@ -118,6 +122,7 @@ export const drawSwarm = (rng: Rng, mutant: MutantName | null, size: number | nu
     messageBytesMax: oneOf(rng, [2048, 16_384, 1024 * 1024]),
     sessionsMax: oneOf(rng, [4, 64, 10_000]),
     electionTimeoutMs: oneOf(rng, [500, 1000]),
+    readLease: randomChance(rng, 0.4),
   };
   return mutant === null ? swarm : forMutant(swarm, mutant, rng);
 };
@@ -158,7 +163,25 @@ const forMutant = (swarm: Swarm, mutant: MutantName, rng: Rng): Swarm => {
     case 'read-without-round':
       // A leader that stood still answers before it hears of its successor.
       return { ...more('pause'), everyMs: { ...base.everyMs, membership: 0, pause: between(rng, 1500, 3000) } };
+    case 'promises-broken':
+    case 'clocks-beyond-the-bound':
+      return forLeases(base, mutant, rng);
     default:
       return more('partition', 'crash');
   }
 };
+
+/** Leaders are cut off, the others know at once, and both are asked. */
+const forLeases = (base: Swarm, mutant: MutantName, rng: Rng): Swarm => ({
+  ...base,
+  readLease: true,
+  partitions: 1,
+  clients: 5,
+  thinkMs: between(rng, 5, 20),
+  network: { ...base.network, lossRate: 0, strayRate: 0 },
+  everyMs: {
+    ...(Object.fromEntries(FAULT_KINDS.map((kind) => [kind, 0])) as Swarm['everyMs']),
+    disconnect: between(rng, 2000, 4000),
+  },
+  driftMax: mutant === 'clocks-beyond-the-bound' ? 0.6 : 0.05,
+});

@@ -122,6 +122,7 @@ export class LogProcess {
       scrub: SCRUB_PACE,
       electionTimeoutMs: options.electionTimeoutMs,
       heartbeatMs: options.heartbeatMs,
+      readLease: options.readMode === 'lease',
       limits: {
         sessions: {
           ...SESSION_LIMITS,

@@ -15,12 +15,15 @@ import { EntryLog } from './entry-log.js';
 import { Outbox } from './outbox.js';
 import { Progress } from './progress.js';
 import { majorityValue } from './quorum.js';
+import { firstPromise } from './read-lease.js';
 import type { Configuration, Entry, EntryKind, RaftOptions, Role } from './types.js';
 
 /** Terms are 32 bits in batches and messages. */
 export const TERM_MAX = 0xffff_ffff;
 
 const NO_BYTES = new Uint8Array(0);
+
+type Countable = 'match' | 'roundAcked' | 'promisedUntilMs';
 
 /** Reads that got the same heartbeat round, and the commit offset when it began. */
 export interface ReadRound {
@@ -48,8 +51,12 @@ export class CoreState {
   /** The log up to here has been given to the driver to persist. */
   handedOver: Offset;
 
-  /** Ticks since the start: the only time there is. */
+  /** Ticks since the start: the only time there is, but for leases. */
   now = 0;
+  /** With leases: what the driver's monotonic clock said last. */
+  nowMs: number;
+  /** With leases: before then this node gives no vote and does not campaign, unless a leader hands over. Outlives terms. */
+  promisedUntilMs: number;
   /** Follower: ticks since the leader was heard or a vote was given. Candidate: since the campaign began. */
   elapsed = 0;
   /** Ticks of `elapsed` at which a campaign begins. */
@@ -89,6 +96,10 @@ export class CoreState {
   /** Reads without a round yet, and rounds not yet confirmed, oldest first. */
   waitingReads: number[] = [];
   readonly readRounds: ReadRound[] = [];
+  /** With leases: when each of the last rounds was sent. */
+  readonly roundSentMs: number[] = [];
+  /** With leases: somebody was told to take over in this term. */
+  leaseGivenUp = false;
   /** Peers with a log read outstanding. Outlives leadership: the driver answers each read once. */
   readonly readsOutstanding = new Set<NodeId>();
 
@@ -117,6 +128,8 @@ export class CoreState {
     this.durability = new Durability(log.lastOffset);
     this.handedOver = log.lastOffset;
     this.self = new Progress(this.id, asOffset(log.lastOffset + 1), 0);
+    this.nowMs = options.readLease?.startMs ?? 0;
+    this.promisedUntilMs = firstPromise(this);
     this.drawTimeout();
   }
 
@@ -206,6 +219,7 @@ export class CoreState {
     this.self = progressOf(this.id);
     this.self.match = this.durability.offset;
     this.self.roundAcked = this.round;
+    this.self.promisedUntilMs = Number.POSITIVE_INFINITY;
     const { voters, outgoing } = this.configuration;
     this.peers = membersOf(this.configuration)
       .filter((id) => id !== this.id)
@@ -215,17 +229,17 @@ export class CoreState {
     this.replicationDue = true;
   }
 
-  /** What a quorum has: of durable offsets, or of answered heartbeat rounds. Both majorities while joint. */
-  quorumOf(what: 'match' | 'roundAcked'): number {
+  /** What a quorum has: of durable offsets, of answered heartbeat rounds, of promises. Both majorities while joint. */
+  quorumOf(what: Countable): number {
     const incoming = this.majorityOf(this.voters, what);
     if (this.outgoing.length === 0) return incoming;
     return Math.min(incoming, this.majorityOf(this.outgoing, what));
   }
 
-  private majorityOf(members: readonly Progress[], what: 'match' | 'roundAcked'): number {
+  private majorityOf(members: readonly Progress[], what: Countable): number {
     const { scratch } = this;
     scratch.length = members.length;
-    for (let i = 0; i < members.length; i++) scratch[i] = what === 'match' ? members[i].match : members[i].roundAcked;
+    for (let i = 0; i < members.length; i++) scratch[i] = countOf(members[i], what);
     return majorityValue(scratch);
   }
 
@@ -240,5 +254,10 @@ export class CoreState {
     return active(this.voters) && (this.outgoing.length === 0 || active(this.outgoing));
   }
 }
+
+const countOf = ({ match, roundAcked, promisedUntilMs }: Progress, what: Countable): number => {
+  if (what === 'match') return match;
+  return what === 'roundAcked' ? roundAcked : promisedUntilMs;
+};
 
 const isPassed = (milestone: Offset, before: Offset, now: Offset): boolean => before < milestone && milestone <= now;

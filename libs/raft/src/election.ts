@@ -2,6 +2,7 @@ import { NO_NODE, asTerm, assert, randomBelow, type Term } from '#kernel';
 import { isVoter, membersOf } from './configuration.js';
 import { TERM_MAX, type CoreState } from './core-state.js';
 import { tally } from './quorum.js';
+import { isPromised, isVotePromised, promisedTicks } from './read-lease.js';
 import { becomeFollower } from './roles.js';
 import type { Role, TimeoutNow, VoteRequest, VoteResponse } from './types.js';
 
@@ -19,7 +20,7 @@ import type { Role, TimeoutNow, VoteRequest, VoteResponse } from './types.js';
 export const LOST_LEADER_STAGGER_TICKS = 3;
 
 export const campaign = (state: CoreState): void => {
-  if (state.role === 'leader' || !state.promotable) return;
+  if (state.role === 'leader' || !state.promotable || isPromised(state)) return;
   ask(state, 'pre-candidate', false);
 };
 
@@ -87,18 +88,22 @@ const becomeLeader = (state: CoreState): void => {
   state.ticksSinceHeartbeat = 0;
   state.transferTo = NO_NODE;
   state.retiring = false;
+  state.leaseGivenUp = false;
   state.votes.clear();
   state.followConfiguration(true);
   state.termFirstOffset = state.options.mutants?.noNoopOnElection ? state.commit : state.appendControl('noop');
 };
 
-/** Whether a vote request is ignored because this node has a leader that it heard from lately. */
+/** Whether a vote request is ignored because this node has a leader that it heard from lately, or has promised to one. */
 export const isLoyal = (state: CoreState, request: VoteRequest): boolean =>
-  !request.transfer &&
-  (state.role === 'leader' || (state.leader !== NO_NODE && state.elapsed < state.options.electionTicks));
+  isVotePromised(state, request) ||
+  (!request.transfer &&
+    (state.role === 'leader' || (state.leader !== NO_NODE && state.elapsed < state.options.electionTicks)));
 
 /** Of this term, or a pre-vote for a later one. */
 export const answerVoteRequest = (state: CoreState, request: VoteRequest): void => {
+  // What was promised holds in a term that came otherwise, too.
+  if (isVotePromised(state, request)) return;
   const { log } = state;
   const { from, preVote, lastTerm, lastOffset } = request;
   const isFree =
@@ -145,5 +150,6 @@ export const leaderLost = (state: CoreState): void => {
   becomeFollower(state, state.term, NO_NODE);
   state.elapsed = 0;
   const delay = 1 + before * LOST_LEADER_STAGGER_TICKS + randomBelow(state.rng, LOST_LEADER_STAGGER_TICKS - 1);
-  state.timeout = Math.min(delay, options.electionTicks);
+  // What looks lost from here may still lead, and read by its lease.
+  state.timeout = promisedTicks(state) + Math.min(delay, options.electionTicks);
 };

@@ -1,4 +1,5 @@
 import { NO_OFFSET, asOffset, assert, type Offset } from '#kernel';
+import { promise } from './read-lease.js';
 import { hearLeader } from './roles.js';
 import type { CoreState } from './core-state.js';
 import type { AppendRequest, Entry, Heartbeat, SnapshotRequest } from './types.js';
@@ -109,7 +110,12 @@ export const heartbeat = (state: CoreState, { from, commit, round }: Heartbeat):
   hearLeader(state, from);
   // The leader knows this log to reach that far; a log that does not is not the one it knows.
   if (commit > state.commit && commit <= state.log.lastOffset) state.commitUpTo(commit);
-  state.outbox.send({ type: 'heartbeat-response', from: state.id, to: from, term: state.term, round });
+  const promiseMs = promise(state);
+  state.outbox.send(
+    promiseMs === 0
+      ? { type: 'heartbeat-response', from: state.id, to: from, term: state.term, round }
+      : { type: 'heartbeat-response', from: state.id, to: from, term: state.term, round, promiseMs },
+  );
 };
 
 /** State in place of the log up to an offset, from a leader whose log no longer goes back to where this one ends. */

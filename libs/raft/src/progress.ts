@@ -37,6 +37,8 @@ export class Progress {
   heardAt: number;
   /** The latest heartbeat round it answered. */
   roundAcked = 0;
+  /** With leases: until then, by the leader's clock, it gives nobody else its vote. */
+  promisedUntilMs = Number.NEGATIVE_INFINITY;
 
   /** Probe: the one append is under way, since this tick. */
   probeSent = false;

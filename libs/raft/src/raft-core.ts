@@ -14,6 +14,7 @@ import { NO_ENTRIES } from './entry-log.js';
 import { append, heartbeat, installSnapshot } from './follower.js';
 import { continueChange, proposeConfiguration } from './membership.js';
 import { beginRound, hasReadsToServe, requestRead, serveReads } from './read-index.js';
+import { timePassed } from './read-lease.js';
 import {
   announceCommit,
   appendAnswered,
@@ -54,7 +55,7 @@ import type {
  *      │ follower.ts      append, heartbeat, snapshot from a leader            │
  *      │ election.ts      campaigns, votes            roles.ts  stepping down  │
  *      │ replication.ts   progress of the followers, counting, snapshots       │     what they share: core-state.ts
- *      │ read-index.ts    heartbeat rounds, reads                              │ ──► (log, configurations, durability,
+ *      │ read-index.ts    heartbeat rounds, reads    read-lease.ts  promises   │ ──► (log, configurations, durability,
  *      │ transfer.ts      handing over leadership                              │      progress, timers, outbox)
  *      │ membership.ts    joint consensus                                      │
  *      └───────────────────────────────────────────────────────────────────────┘
@@ -117,6 +118,8 @@ export class RaftCore implements Raft {
     switch (event.type) {
       case 'tick':
         return this.tick();
+      case 'time':
+        return timePassed(state, event.monotonicMs);
       case 'message':
         return this.receive(event.message);
       case 'persisted':

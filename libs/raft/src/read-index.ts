@@ -1,3 +1,4 @@
+import { holdsLease, leaseRoundSent } from './read-lease.js';
 import type { Progress } from './progress.js';
 import type { CoreState } from './core-state.js';
 import type { Heartbeat } from './types.js';
@@ -10,7 +11,8 @@ import type { Heartbeat } from './types.js';
  *                                                                       ▼
  *                                                              answer c for all reads of the round
  *
- * A round that began before the request proves nothing about the time after it, so a read always waits for one that begins later.
+ * A round that began before the request proves nothing about the time after it, so a read always waits for one that begins later; unless
+ * there are leases (read-lease.ts).
  */
 
 /** Rounds under way that carry reads. With more reads coming, they wait for one of these and share the next. */
@@ -20,7 +22,8 @@ export const READS_WAITING_MAX = 65_536;
 
 export const requestRead = (state: CoreState, id: number): boolean => {
   if (state.role !== 'leader') return false;
-  if (state.waitingReads.length >= READS_WAITING_MAX) state.outbox.answerRead(id, null);
+  if (holdsLease(state)) state.outbox.answerRead(id, state.commit);
+  else if (state.waitingReads.length >= READS_WAITING_MAX) state.outbox.answerRead(id, null);
   else state.waitingReads.push(id);
   return true;
 };
@@ -29,6 +32,7 @@ export const requestRead = (state: CoreState, id: number): boolean => {
 export const beginRound = (state: CoreState): void => {
   state.round++;
   state.self.roundAcked = state.round;
+  if (state.options.readLease !== undefined) leaseRoundSent(state);
   if (state.committedInTerm && state.waitingReads.length > 0) {
     state.readRounds.push({ round: state.round, offset: state.commit, ids: state.waitingReads });
     state.waitingReads = [];

@@ -2,6 +2,7 @@ import { asOffset, assert, type NodeId, type Offset } from '#kernel';
 import { NO_ENTRIES } from './entry-log.js';
 import { continueChange } from './membership.js';
 import { roundAnswered } from './read-index.js';
+import { promised } from './read-lease.js';
 import { handOver } from './transfer.js';
 import type { CoreState } from './core-state.js';
 import type { Progress } from './progress.js';
@@ -197,6 +198,7 @@ export const heartbeatAnswered = (state: CoreState, response: HeartbeatResponse)
   const peer = state.role === 'leader' ? state.peer(response.from) : undefined;
   if (peer === undefined) return;
   peer.heardAt = state.now;
+  promised(state, peer, response);
   roundAnswered(state, peer, response.round);
   peer.readStalled = false;
   // Reads make heartbeats frequent; what was sent is given a heartbeat interval before it counts as lost.

@@ -22,6 +22,7 @@ export const transferLeadership = (state: CoreState, to: NodeId): void => {
 export const handOver = (state: CoreState, peer: Progress): void => {
   if (peer.id !== state.transferTo || peer.match !== state.log.lastOffset) return;
   state.transferOrderedAt = state.now;
+  state.leaseGivenUp = true;
   state.outbox.send({ type: 'timeout-now', from: state.id, to: peer.id, term: state.term });
 };
 

@@ -60,6 +60,18 @@ export interface RaftMutants {
   readonly noNoopOnElection?: boolean;
   /** Entries of earlier terms are committed by counting replicas (what figure 8 of the paper warns of). */
   readonly countsOldTerms?: boolean;
+  /** A follower promises what a lease needs, and votes and campaigns as it likes. */
+  readonly breaksPromises?: boolean;
+  /** A leader reads by its lease after it has told another to take over. */
+  readonly leaseOutlivesTransfer?: boolean;
+}
+
+/** Reads by lease: see read-lease.ts, and the assumption there. The driver then steps `time` before ticks, messages and reads. */
+export interface ReadLeaseOptions {
+  /** How long a follower that answered a heartbeat gives nobody else its vote: the election timeout, in ms of its own monotonic clock. */
+  readonly promiseMs: number;
+  /** What that clock says now. */
+  readonly startMs: number;
 }
 
 export interface RaftOptions {
@@ -80,6 +92,8 @@ export interface RaftOptions {
    * driver gives that order soon, see `unannounced`. Otherwise every commit is announced at once.
    */
   readonly announcesOnOrder?: boolean;
+  /** Linearizable reads are answered at once while a quorum has promised not to elect another leader. Without it, each waits for a round. */
+  readonly readLease?: ReadLeaseOptions;
   readonly rng: Rng;
   readonly hardState: HardState;
   readonly log: LogSummary;
@@ -139,6 +153,8 @@ export interface Heartbeat extends MessageBase {
 export interface HeartbeatResponse extends MessageBase {
   readonly type: 'heartbeat-response';
   readonly round: number;
+  /** For so long, in ms of the sender's clock, it gives nobody its vote. Only with the option `readLease`. */
+  readonly promiseMs?: number;
 }
 
 /** State at `offset` that replaces the log up to it; the follower then fetches what comes after. */
@@ -181,6 +197,8 @@ export type Message =
 
 export type RaftEvent =
   | { readonly type: 'tick' }
+  /** With `readLease`: what the driver's monotonic clock says. */
+  | { readonly type: 'time'; readonly monotonicMs: number }
   | { readonly type: 'message'; readonly message: Message }
   /** All that the ready with this number, and those before it, asked to persist is durable. */
   | { readonly type: 'persisted'; readonly persist: number }

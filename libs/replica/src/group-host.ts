@@ -63,6 +63,8 @@ export interface GroupHost {
   readonly mutants: ReplicaMutants;
   readonly electionTicks: number;
   readonly heartbeatTicks: number;
+  /** Linearizable reads by lease: the election timeout in ms, which followers promise. null: each waits for a heartbeat round. */
+  readonly leaseMs: number | null;
   /** `process()` is wanted at the end of this turn. */
   wake(group: TurnTaker): void;
   /** `announceCommit()` is wanted soon, unless followers hear of the commit offset by other messages before. */

@@ -81,6 +81,7 @@ const messages: PeerMessage[] = [
     batches: [],
     snapshot: { offset: asOffset(70), term: asTerm(3), state: Buffer.alloc(3000, 7) },
   },
+  { ...base, type: 'heartbeat-response', round: 99, promiseMs: 1000 },
 ];
 
 const framesOf = (all: readonly (readonly [GroupId, PeerMessage])[]): Buffer[] => {
@@ -157,8 +158,9 @@ describe('a frame of messages', () => {
       [asGroupId(300), messages[8]],
       [group, messages[7]],
       [group, messages[12]],
+      [group, messages.at(-1)!],
     ]);
-    expect(frame.toString('hex')).toBe('0101030701090605ac02070c6304030700050203090307');
+    expect(frame.toString('hex')).toBe('0101030701090605ac02070c63040307000502030903070c030763e807');
   });
 
   test('loses only the message whose batch is damaged', () => {

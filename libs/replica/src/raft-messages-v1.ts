@@ -42,6 +42,7 @@ import { entryOfBatch } from './entry-of-batch.js';
  *     10 repair-request      varint from · varint to, included (0: as far as you can): committed batches wanted in place of damaged ones
  *     11 repair-response     varint from · varint commit · varint count, then count record batches,
  *                            then varint offset · and unless that is 0: varint term · varint length, state: in place of what was trimmed
+ *     12 heartbeat-response with a promise (see read-lease.ts)  varint round · varint promise, in ms
  *
  * Sender and receiver are those of the connection. Batches are written as pieces of the frame where copying would cost more, and read as views
  * of it. A batch whose checksum is wrong voids its message; what does not parse voids the rest of the frame.
@@ -160,7 +161,8 @@ export class PeerFrameWriter {
         head(writer, 5, group, message.term).varint(message.commit).varint(message.round);
         break;
       case 'heartbeat-response':
-        head(writer, 6, group, message.term).varint(message.round);
+        if (message.promiseMs === undefined) head(writer, 6, group, message.term).varint(message.round);
+        else head(writer, 12, group, message.term).varint(message.round).varint(message.promiseMs);
         break;
       case 'snapshot-request': {
         const { offset, term, configuration, state } = message.snapshot;
@@ -302,6 +304,15 @@ const readMessage = (
       return { type: 'heartbeat', from, to, term, commit: asOffset(reader.varint()), round: reader.varint() };
     case 6:
       return { type: 'heartbeat-response', from, to, term, round: reader.varint() };
+    case 12:
+      return {
+        type: 'heartbeat-response',
+        from,
+        to,
+        term,
+        round: reader.varint(),
+        promiseMs: reader.varint(),
+      };
     case 7: {
       const offset = asOffset(reader.varint());
       const snapshotTerm = asTerm(reader.varint());

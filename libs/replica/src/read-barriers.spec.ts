@@ -154,3 +154,57 @@ describe('a barrier', () => {
     expect(pending.error?.code === 'not-leader' || pending.value!.offset < after.firstOffset).toBe(true);
   });
 });
+
+describe('a barrier by lease', () => {
+  const leased = (): ReplicaCluster => new ReplicaCluster({ readLease: true });
+
+  /** A leader that has had its rounds of heartbeats answered. */
+  const settled = (cluster: ReplicaCluster) => {
+    const leader = cluster.elect();
+    cluster.write('value');
+    cluster.time.pass(500);
+    // Nothing that needs an answer of a peer ends within a turn.
+    cluster.network.delayMsMin = cluster.network.delayMsMax = 20;
+    return leader;
+  };
+
+  test('is answered in the turn it is asked in, with what is committed', () => {
+    const cluster = leased();
+    const leader = settled(cluster);
+    const barrier = cluster.barrier(leader);
+    cluster.time.pass(1);
+    expect(barrier.value?.offset).toBe(leader.group().commitOffset);
+  });
+
+  test('is not answered by a leader that is cut off once its time is over, and by none before another leads', () => {
+    const cluster = leased();
+    const old = settled(cluster);
+    cluster.cutOff(old);
+    const ask = () => {
+      const barrier = cluster.barrier(old);
+      cluster.time.pass(1);
+      return barrier.isDone && barrier.error === null;
+    };
+    expect(ask()).toBe(true);
+    let answered = 0;
+    while (cluster.others(old).every((machine) => !machine.group().isLeader)) {
+      if (ask()) answered++;
+      cluster.time.pass(10);
+    }
+    expect(answered).toBeGreaterThan(10);
+    expect(ask()).toBe(false);
+  });
+
+  test('asks a quorum as ever after leadership was to be handed over', () => {
+    const cluster = leased();
+    const leader = settled(cluster);
+    const [heir] = cluster.others(leader);
+    cluster.cutOff(heir);
+    leader.group().transferLeadership(heir.id, () => undefined);
+    // The order is lost on its way.
+    const barrier = cluster.barrier(leader);
+    cluster.time.pass(1);
+    expect(barrier.isDone).toBe(false);
+    cluster.finish(barrier);
+  });
+});

@@ -170,6 +170,7 @@ export class Group implements TurnTaker, Announcer {
       uncommittedBytesMax: limits.uncommittedBytesMax,
       cacheBytesMax: limits.recentBytesMax,
       announcesOnOrder: true,
+      ...(host.leaseMs !== null && { readLease: { promiseMs: host.leaseMs, startMs: host.clock.monotonicMs() } }),
       rng: host.rng,
       mutants: host.mutants.raft,
       hardState: { term: log.state.term, vote: log.state.vote },
@@ -457,6 +458,7 @@ export class Group implements TurnTaker, Announcer {
       waitOffset = this.state.logTimeSince;
     }
     this.counters.readRounds++;
+    this.lookAtClock();
     const shared = this.barriers.begin(time, waitOffset);
     if (this.host.mutants.readWithoutRound) this.barriers.proved(shared.id, this.commit);
     else if (!this.core.requestRead(shared.id)) this.failBarriers();
@@ -536,6 +538,7 @@ export class Group implements TurnTaker, Announcer {
   tick(): void {
     if (this.failure !== null) return;
     this.ticks++;
+    this.lookAtClock();
     this.core.step({ type: 'tick' });
     this.repair.tick();
     if (this.orphans.size > 0) this.giveUpOrphans();
@@ -552,12 +555,20 @@ export class Group implements TurnTaker, Announcer {
       return;
     }
     if (message.type === 'snapshot-request' && stateOfSnapshot(message.snapshot, sessions) === null) return;
+    this.lookAtClock();
     this.core.step({ type: 'message', message });
     this.host.wake(this);
   }
 
+  /** Leases are a matter of time, and promises of the time at which they are made. */
+  private lookAtClock(): void {
+    const { leaseMs, clock } = this.host;
+    if (leaseMs !== null) this.core.step({ type: 'time', monotonicMs: clock.monotonicMs() });
+  }
+
   peerLost(peer: NodeId): void {
     if (this.failure !== null) return;
+    this.lookAtClock();
     this.core.step({ type: 'peer-lost', peer });
     if (this.core.hasReady()) this.host.wake(this);
   }

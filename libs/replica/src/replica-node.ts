@@ -48,6 +48,11 @@ export interface ReplicaNodeOptions {
   readonly tickMs?: number;
   readonly electionTimeoutMs?: number;
   readonly heartbeatMs?: number;
+  /**
+   * Linearizable reads are answered without asking a quorum, as long as followers stand by a promise. Assumes clocks that keep step: see
+   * `read-lease.ts` of the Raft core. Off unless said; a follower that is to lend a lease needs it, too.
+   */
+  readonly readLease?: boolean;
   readonly limits?: Partial<ReplicaLimits>;
   /** How fast logs are looked through for damage; without it they are not. */
   readonly scrub?: ScrubPace;
@@ -139,6 +144,7 @@ export class ReplicaNode {
       mutants: options.mutants ?? {},
       electionTicks: ticks(options.electionTimeoutMs ?? ELECTION_TIMEOUT_MS),
       heartbeatTicks: ticks(options.heartbeatMs ?? HEARTBEAT_MS),
+      leaseMs: options.readLease === true ? (options.electionTimeoutMs ?? ELECTION_TIMEOUT_MS) : null,
       wake: (group) => this.wake(group),
       announceSoon: (group) => this.announceSoon(group),
       send: (group, message) => this.send(group, message),

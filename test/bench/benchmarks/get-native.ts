@@ -58,15 +58,23 @@ export const getNative: Benchmark = {
   higherIsBetter: true,
   summary:
     'gets by one native client with many in flight; etcd through its JSON gateway, NATS from its key-value store',
-  cases: ['256 in flight', '64 in flight', '1 in flight', '256 in flight, stale'],
+  cases: [
+    '256 in flight',
+    '64 in flight',
+    '1 in flight',
+    '256 in flight, stale',
+    '256 in flight, by lease',
+    '1 in flight, by lease',
+  ],
   peers: ['etcd', 'nats'],
   ours: async ({ directory }, which) => {
-    const cluster = await startTideline(directory);
+    const byLease = which.endsWith('by lease');
+    const cluster = await startTideline(directory, { readMode: byLease ? 'lease' : 'barrier' });
     const client = await TidelineClient.connect({ addresses: [...cluster.addresses] });
     await fillEntries(client, ENTRIES);
     const consistency = isStale(which) ? 'stale' : 'linearizable';
     return looping({
-      description: `Tideline ×3, ${consistency}`,
+      description: `Tideline ×3, ${consistency}${byLease ? ' by lease' : ''}`,
       which,
       operation: (n) => client.get('default', keyOf(n % ENTRIES), { consistency }),
       measured: (work) => cluster.measured(work),

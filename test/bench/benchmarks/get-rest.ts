@@ -11,7 +11,9 @@ import { DISTINCT, etcdGets, requestKey, tidelineGets } from '../wrk-requests.js
 
 const LEVELS = ['linearizable', 'session', 'stale'] as const;
 
-const levelOf = (which: string): (typeof LEVELS)[number] => LEVELS.find((level) => which.endsWith(level))!;
+const levelOf = (which: string): (typeof LEVELS)[number] => LEVELS.find((level) => which.includes(level))!;
+
+const isByLease = (which: string): boolean => which.endsWith('by lease');
 
 /** etcd has two levels: who wants to read his own writes there reads linearizably. */
 const etcdIsSerializable = (which: string): boolean => levelOf(which) === 'stale';
@@ -22,10 +24,14 @@ export const getRest: Benchmark = {
   higherIsBetter: true,
   summary:
     'GET of 100-byte values over HTTP at the leader; etcd: range through its JSON gateway, serializable where ours is stale',
-  cases: [...LEVELS.map((level) => `64 connections, ${level}`), '256 connections, linearizable'],
+  cases: [
+    ...LEVELS.map((level) => `64 connections, ${level}`),
+    '256 connections, linearizable',
+    '64 connections, linearizable by lease',
+  ],
   peers: ['etcd'],
   ours: async ({ directory }, which) => {
-    const cluster = await startTideline(directory);
+    const cluster = await startTideline(directory, { readMode: isByLease(which) ? 'lease' : 'barrier' });
     const url = `http://127.0.0.1:${await cluster.leaderHttpPort('default')}`;
     const client = await TidelineClient.connect({ addresses: [...cluster.addresses] });
     let newest = 0;
@@ -42,7 +48,7 @@ export const getRest: Benchmark = {
     };
     const load = { url, connections: leadingNumber(which), script: tidelineGets(query[level]), directory };
     return {
-      description: `Tideline ×3, ${level}`,
+      description: `Tideline ×3, ${level}${isByLease(which) ? ' by lease' : ''}`,
       run: (seconds) => cluster.measured(() => runWrk({ ...load, seconds })),
       stop: () => cluster.stop(),
     };

@@ -176,6 +176,13 @@ export const OPTION_TABLE = {
     100,
     'between heartbeats of a leader; less than a third of election-timeout-ms',
   ),
+  'read-mode': log(
+    LOG,
+    kind.choice('barrier', 'lease'),
+    'barrier',
+    'linearizable reads: barrier: a leader asks a quorum, whatever clocks do; lease: it does not ask while a quorum has promised to elect nobody ' +
+      'else, which assumes that no clock of the nodes runs 10 % faster than another or stands still; the same on every node',
+  ),
   'segment-bytes': log(
     LOG,
     kind.byteSize({ min: 1024 * 1024, max: 1024 ** 3, multipleOf: 4096 }),

@@ -2,7 +2,7 @@ import { SeededRng, asNodeId, asOffset, assert, randomBelow, randomChance, type 
 import { ClusterInvariants } from './cluster-invariants.js';
 import { CORE_OPTIONS, ClusterNode, bytesText, type CoreOptions, type NodeHost } from './cluster-node.js';
 import { DiskImage } from './disk-image.js';
-import type { LogRead, Message, Ready } from '../types.js';
+import type { LogRead, Message, RaftMutants, Ready } from '../types.js';
 
 /** Chances per step (of the whole cluster) unless they say otherwise. Each run draws its own subset and rates. */
 interface Rates {
@@ -29,9 +29,20 @@ interface Rates {
   readonly turn: number;
 }
 
+/** Reads by lease, and what a test may want besides. */
+interface Leases {
+  /** Of each clock against true time. */
+  readonly drift?: number;
+  readonly mutants?: RaftMutants;
+  readonly rates?: Partial<Rates>;
+}
+
 /** Steps between two ticks of a node. */
 const STEPS_PER_TICK = 10;
 const NODES = 5;
+const MS_PER_STEP = 10;
+/** Clocks are drawn apart, so that a run is otherwise the same with and without leases. */
+const CLOCK_SEEDS = 1_000_000_007;
 
 /**
  * A cluster in which anything goes wrong, from one seed: messages lost, doubled, late and out of order; partitions, also one-way; crashes
@@ -50,14 +61,26 @@ export class Chaos implements NodeHost {
   private readonly blocked = new Set<string>();
   private readonly pausedUntil = new Map<NodeId, number>();
   private readonly tickPhase = new Map<NodeId, number>();
+  private readonly clockRates = new Map<NodeId, number>();
   private nextValue = 1;
   private nextRead = 1;
   private healing = false;
   private isIdle = false;
   readonly counts = { proposed: 0, reads: 0, elections: 0, crashes: 0, snapshots: 0, changes: 0, truncations: 0 };
 
-  constructor(seed: number) {
+  /** Every other run reads by lease, with clocks as uneven as they may be. */
+  constructor(seed: number, leases: Leases | null = seed % 2 === 0 ? {} : null) {
     const rng = (this.rng = new SeededRng(seed));
+    const clocks = new SeededRng(seed + CLOCK_SEEDS);
+    // The fastest against the slowest: 1.05 / 0.95 is just within 1 / (1 − CLOCK_DRIFT_MAX).
+    const drift = leases?.drift ?? 0.05;
+    for (let i = 1; i <= NODES; i++) {
+      const rate = randomChance(clocks, 0.5) ? 1 : -1;
+      this.clockRates.set(
+        asNodeId(i),
+        1 + rate * drift * (randomChance(clocks, 0.5) ? 1 : randomBelow(clocks, 100) / 100),
+      );
+    }
     const some = (most: number): number => (randomChance(rng, 0.5) ? (randomBelow(rng, 1000) / 1000) * most : 0);
     // Now and then one thing happens all the time: elections, membership changes. Elections with little in between make short logs that
     // part often, as in figure 8.
@@ -84,6 +107,7 @@ export class Chaos implements NodeHost {
       depose: churn ? 0.02 : some(storm ? 0.02 : 0.005),
       late: 0.01 + some(0.05),
       turn: some(0.5),
+      ...leases?.rates,
     };
     this.core = {
       ...CORE_OPTIONS,
@@ -91,6 +115,10 @@ export class Chaos implements NodeHost {
       inflightBytesMax: randomChance(rng, 0.5) ? 100 : 10_000,
       uncommittedBytesMax: randomChance(rng, 0.3) ? 200 : 100_000,
       cacheBytesMax: randomChance(rng, 0.5) ? 60 : 10_000,
+      ...(leases !== null && {
+        leaseMs: CORE_OPTIONS.electionTicks * STEPS_PER_TICK * MS_PER_STEP,
+        mutants: leases.mutants,
+      }),
     };
     this.voters = churn ? NODES : randomChance(rng, 0.6) ? 3 : 1 + randomBelow(rng, NODES);
     for (let i = 1; i <= NODES; i++) {
@@ -151,6 +179,10 @@ export class Chaos implements NodeHost {
     this.after(steps, attempt);
   }
 
+  monotonicMs(id: NodeId): number {
+    return this.time * MS_PER_STEP * this.clockRates.get(id)!;
+  }
+
   persistDue(node: ClusterNode): void {
     this.later(node, this.delay(this.rates.persistDelayMax), () => node.persistNext());
   }
@@ -205,12 +237,21 @@ export class Chaos implements NodeHost {
     }
     for (const node of this.nodes.values()) {
       if (!node.isUp || this.isPaused(node.id)) continue;
-      if (this.time % STEPS_PER_TICK === this.tickPhase.get(node.id)) node.tick();
+      if (this.isTickDue(node.id)) node.tick();
     }
     if (!this.healing) this.disturb();
     if (!this.isIdle) this.work();
     for (const node of this.nodes.values()) if (!this.chance(this.rates.turn)) node.endTurn();
     if (this.time % 50 === 0) this.invariants.checkLogs();
+  }
+
+  /** Ticks come from the clock. Where nobody looks at clocks they are even. */
+  private isTickDue(id: NodeId): boolean {
+    const phase = this.tickPhase.get(id)!;
+    if (this.core.leaseMs === undefined) return this.time % STEPS_PER_TICK === phase;
+    const rate = this.clockRates.get(id)!;
+    const ticksAt = (time: number): number => Math.floor((time * rate + phase) / STEPS_PER_TICK);
+    return ticksAt(this.time) > ticksAt(this.time - 1);
   }
 
   private anyNode(): ClusterNode {

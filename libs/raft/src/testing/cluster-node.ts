@@ -23,7 +23,10 @@ export type CoreOptions = Pick<
   | 'cacheBytesMax'
   | 'announcesOnOrder'
   | 'mutants'
->;
+> & {
+  /** Reads by lease: what followers promise, in ms of their clocks. */
+  readonly leaseMs?: number;
+};
 
 export const CORE_OPTIONS: CoreOptions = {
   electionTicks: 10,
@@ -48,6 +51,8 @@ export interface NodeHost {
   snapshotDue(node: ClusterNode, peer: NodeId): void;
   /** Everything a ready says, before it is carried out. */
   observe(node: ClusterNode, ready: Ready): void;
+  /** The node's clock; asked with leases only. */
+  monotonicMs(id: NodeId): number;
 }
 
 /** One node: a core, its disk, and as small a driver as can be. A turn is one event (or several proposals) and what it led to. */
@@ -76,8 +81,12 @@ export class ClusterNode {
   }
 
   private start(): RaftCore {
+    const { leaseMs, ...options } = this.options;
     return new RaftCore({
-      ...this.options,
+      ...options,
+      ...(leaseMs !== undefined && {
+        readLease: { promiseMs: leaseMs, startMs: this.host.monotonicMs(this.id) },
+      }),
       id: this.id,
       rng: this.rng,
       hardState: this.disk.hardState,
@@ -85,7 +94,13 @@ export class ClusterNode {
     });
   }
 
+  private lookAtClock(): void {
+    if (this.options.leaseMs === undefined) return;
+    this.core.step({ type: 'time', monotonicMs: this.host.monotonicMs(this.id) });
+  }
+
   step(event: RaftEvent): void {
+    this.lookAtClock();
     this.core.step(event);
     this.drain();
   }
@@ -102,6 +117,7 @@ export class ClusterNode {
   }
 
   read(id: number): boolean {
+    this.lookAtClock();
     const accepted = this.core.requestRead(id);
     this.drain();
     return accepted;

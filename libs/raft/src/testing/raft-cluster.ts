@@ -89,6 +89,13 @@ export class RaftCluster implements NodeHost {
 
   persistDue(): void {}
 
+  /** What all clocks say. */
+  nowMs = 0;
+
+  monotonicMs(): number {
+    return this.nowMs;
+  }
+
   logReadDue(node: ClusterNode, read: LogRead): void {
     this.logReads.push({ node, read });
   }

@@ -28,6 +28,7 @@ export interface ReplicaClusterOptions {
   readonly groups?: readonly number[];
   readonly seed?: number;
   readonly electionTimeoutMs?: number;
+  readonly readLease?: boolean;
   readonly heartbeatMs?: number;
   readonly tickMs?: number;
   readonly limits?: Partial<ReplicaLimits>;
@@ -127,6 +128,7 @@ export class ClusterMachine {
       tickMs: options.tickMs ?? 50,
       electionTimeoutMs: options.electionTimeoutMs,
       heartbeatMs: options.heartbeatMs,
+      readLease: options.readLease,
       limits: options.limits,
       ...(options.scrub ? { scrub: options.scrub } : {}),
       mutants: options.mutants,
