@@ -1,4 +1,3 @@
-import { setFlagsFromString } from 'node:v8';
 import type { DynamicModule } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { createHttpEdge } from './http/http-adapter.js';
@@ -23,12 +22,6 @@ export interface ServerApp {
 }
 
 /**
- * Bytecode a function runs before V8 looks at whether to compile it better; its default is about four times that. Much of a server's work is done
- * once a batch, so its functions run few times a second and stayed in the slow tiers for half a minute under full load.
- */
-const INTERRUPT_BUDGET = '--interrupt-budget=30000';
-
-/**
  * A server process from options to exit: reads the options, makes the app and its HTTP server, stops on signals. Whatever prevents the start is
  * printed as one message and ends the process with 1, or 2 for options.
  */
@@ -39,7 +32,6 @@ export const runServer = (server: ServerApp): Promise<void> =>
       process.stdout.write(optionsHelp(name, server.usage));
       return;
     }
-    setFlagsFromString(INTERRUPT_BUDGET);
     const options = loadOptions({ app: name, argv, env: process.env });
     const logger = new TidelineLogger({ ...options, fields: { app: name, node: String(options.nodeId) } });
     const metrics = new Metrics({ process: true, labels: { node: String(options.nodeId), region: options.region } });
