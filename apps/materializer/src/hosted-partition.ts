@@ -23,6 +23,8 @@ export interface HostedPartition {
   snapshotOffset: Offset;
   /** What the feed had applied then. */
   snapshotLogBytes: number;
+  /** The memory that the view took then. */
+  snapshotViewBytes: number;
   /** How to end the watches there are. */
   readonly watches: Set<(why: TidelineError) => void>;
   /** A question for the log's time is under way. */

@@ -6,10 +6,18 @@ import type { SnapshotStore } from './snapshot-store.js';
 /** How long a view is given nothing more, so that the archive gets what waits for it; then the snapshot is left out. */
 const SETTLE_MS_MAX = 2000;
 const SETTLE_LOOK_MS = 5;
+/**
+ * A view is not written for log that comes to less than so many times what it took when it was written last. To write an entry costs about what
+ * it costs to apply one, so of the work for a view that is written to without end a third is for its snapshots, whatever its size; and what is
+ * to be applied after a restart is at most so many times what is loaded (or `logBytes`).
+ */
+const LOG_BYTES_PER_VIEW_BYTE = 2;
 
 export interface SnapshotRoundsOptions {
   readonly store: SnapshotStore;
   readonly intervalMs: number;
+  /** Log applied to a partition for which it is written, whatever the interval, if it is not little beside the view. */
+  readonly logBytes: number;
   readonly clock: Clock;
   readonly scheduler: Scheduler;
   readonly views: () => Iterable<HostedView>;
@@ -43,6 +51,13 @@ export class SnapshotRounds {
   private all(): Promise<void> {
     for (const { partitions } of this.options.views()) for (const hosted of partitions) this.request(hosted);
     return this.queue;
+  }
+
+  /** More log was applied to it. */
+  applied(hosted: HostedPartition): void {
+    const logBytes = hosted.feed.appliedBytes - hosted.snapshotLogBytes;
+    const due = Math.max(this.options.logBytes, LOG_BYTES_PER_VIEW_BYTE * hosted.snapshotViewBytes);
+    if (logBytes >= due) this.request(hosted);
   }
 
   /** Due now, whatever the interval. */
@@ -94,10 +109,12 @@ export class SnapshotRounds {
     if (view.stoppedSlots.length > 0) return null;
     const { offset } = view;
     const { appliedBytes } = feed;
+    const { bytes } = view;
     const entry = await store.write(source, view, cancelled);
     if (entry === null) return null;
     hosted.snapshotOffset = offset;
     hosted.snapshotLogBytes = appliedBytes;
+    hosted.snapshotViewBytes = bytes;
     return entry;
   }
 

@@ -22,7 +22,7 @@ const put = (name: string, value: string, ttlMs?: number): RecordInput => ({
   ...(ttlMs !== undefined && { ttlMs }),
 });
 
-const start = async () => {
+const start = async ({ logBytes }: { readonly logBytes?: number } = {}) => {
   const time = new VirtualTime();
   const log = new MemoryCommandLog({
     topics: [
@@ -57,7 +57,7 @@ const start = async () => {
     const views = new ViewHost({
       log,
       archive,
-      snapshots: { store, intervalMs: INTERVAL_MS },
+      snapshots: { store, intervalMs: logBytes === undefined ? INTERVAL_MS : 1e9, logBytes },
       clock: time,
       scheduler: time,
     });
@@ -102,6 +102,46 @@ const twoSnapshots = async ({ time, append, host }: World): Promise<ViewHost> =>
 };
 
 describe('a host with snapshots', () => {
+  test('writes a view for the log applied to it, less often the larger it is: snapshots are a share of the work', async () => {
+    const logBytes = 64 * 1024;
+    const world = await start({ logBytes });
+    const { append, host, listed, time } = world;
+    const views = await host();
+    const value = 'v'.repeat(4000);
+    /** Log applied at each snapshot, and what the view took then. */
+    const written: { at: number; viewBytes: number }[] = [];
+    let applied = 0;
+    let newest = 0;
+    const write = async (name: string): Promise<void> => {
+      await append(0, put(name, value));
+      applied += value.length;
+      await time.settle();
+      const [entry] = await listed();
+      if (entry === undefined || entry.offset === newest) return;
+      newest = entry.offset;
+      const stats = (await views.stats()).find(({ view }) => view === VIEW)!;
+      written.push({ at: applied, viewBytes: stats.partitions[0].bytes });
+    };
+    for (let n = 0; n < 500; n++) await write(`k${n}`);
+    const whileFilled = written.length;
+    for (let n = 0; n < 2000; n++) await write(`k${n % 500}`);
+    for (const [i, { at }] of written.entries()) {
+      const last = written[i - 1] ?? { at: 0, viewBytes: 0 };
+      const due = Math.max(logBytes, 2 * last.viewBytes);
+      expect(at - last.at).toBeGreaterThan(0.95 * due);
+      expect(at - last.at).toBeLessThan(1.05 * due + 10 * value.length);
+    }
+    // Of 2 MB of new entries and 8 MB of others: not 30 and 120.
+    expect(whileFilled).toBeGreaterThanOrEqual(1);
+    expect(whileFilled).toBeLessThanOrEqual(4);
+    expect(written.length - whileFilled).toBeGreaterThanOrEqual(1);
+    expect(written.length - whileFilled).toBeLessThanOrEqual(4);
+    // What has been written is not written again for nothing.
+    const [{ offset }] = await listed();
+    await time.advance(5000);
+    expect((await listed())[0].offset).toBe(offset);
+  });
+
   test('goes on from the newest after a restart and is what a full replay is', async () => {
     const world = await start();
     const { time, host, tailedFrom, state, listed, log } = world;

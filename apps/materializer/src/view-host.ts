@@ -105,7 +105,7 @@ export class ViewHost implements ViewQuery {
       readonly snapshots?: {
         readonly store: SnapshotStore;
         readonly intervalMs: number;
-        /** Bytes of log applied to a partition after which it is due, whatever the interval. */
+        /** See SnapshotRounds; none for their sake if it is not said. */
         readonly logBytes?: number;
         /** Other hosts of the same views. */
         readonly peers?: PeerHosts;
@@ -138,6 +138,7 @@ export class ViewHost implements ViewQuery {
       : new SnapshotRounds({
           store: snapshots.store,
           intervalMs: snapshots.intervalMs,
+          logBytes: snapshots.logBytes ?? Number.POSITIVE_INFINITY,
           clock,
           scheduler,
           views: () => this.views.values(),
@@ -299,7 +300,6 @@ export class ViewHost implements ViewQuery {
     parts: { readonly view: MapView; readonly projection: Projection | null; readonly keeper: PartitionKeeper },
   ): HostedPartition {
     const { view, projection, keeper } = parts;
-    const snapshotLogBytes = this.options.snapshots?.logBytes ?? Number.POSITIVE_INFINITY;
     const { log, clock, scheduler, archive } = this.options;
     const { name, topic } = hosted;
     const { partition } = source;
@@ -329,7 +329,7 @@ export class ViewHost implements ViewQuery {
         waiters.reached(view.offset);
         if (projection?.halt) waiters.failAll(haltedError(name, projection));
         keeper.applied(feed.commitOffset);
-        if (feed.appliedBytes - opened.snapshotLogBytes >= snapshotLogBytes) this.rounds?.request(opened);
+        this.rounds?.applied(opened);
         if (view.evictedCount === evicted) return;
         this.evicted(name, partition, view.evictedCount - evicted);
         evicted = view.evictedCount;
@@ -347,6 +347,7 @@ export class ViewHost implements ViewQuery {
       source,
       snapshotOffset: view.offset,
       snapshotLogBytes: 0,
+      snapshotViewBytes: view.bytes,
       watches: new Set(),
       askingTime: false,
     };

@@ -219,7 +219,7 @@ export const OPTION_TABLE = {
     VIEW,
     kind.byteSize({ min: 64 * 1024, max: 1024 ** 4 }),
     256 * 1024 * 1024,
-    'log applied to a partition after which it is written, whatever the interval',
+    'log applied to a partition, or twice what it took when it was written last if that is more, for which it is written, whatever the interval',
   ),
   'snapshots-kept': view(VIEW, kind.integer({ min: 1, max: 100 }), 2, 'snapshots of a partition that are kept'),
   'digest-interval-ms': view(
