@@ -6,6 +6,7 @@ import { InMemorySnapshotCatalog } from '../../../libs/catalog/src/testing/index
 import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
 import { MemoryNetwork } from '../../../libs/net/src/testing/index.js';
 import { MemoryFileSystem } from '../../../libs/storage/src/testing/index.js';
+import { bytesInMemory } from '../../../libs/views/src/testing/index.js';
 import type { DigestMismatch } from './digest-watch.js';
 import type { HostedPartition, HostedView } from './hosted-partition.js';
 import { PeerHosts } from './peer-hosts.js';
@@ -131,9 +132,8 @@ const slotOfKey = (key: string): number => slotOf(hashKey(Buffer.from(key)));
 const misapply = (host: Host, key: string): void => {
   const { view } = inside(host);
   const state = (view as unknown as { state: { slots: ({ digestA: number } | null)[] } }).state;
-  const entry = view.get(Buffer.from(key), view.logTime)!;
   // The value, and with it what the digest would be of another one.
-  entry.value[0] ^= 1;
+  bytesInMemory(view, Buffer.from(key)).value[0] ^= 1;
   state.slots[slotOfKey(key)]!.digestA ^= 0x55;
 };
 
@@ -355,12 +355,9 @@ describe('hosts that differ', () => {
     const one = await host('one');
     await fill(0, 700);
     const { view } = inside(one);
-    const entry = view.get(Buffer.from('k7'), view.logTime)!;
-    const before = entry.offset;
-    // A bit of the entry's offset, which lies before its key.
-    const chunk = Buffer.from(entry.key.buffer);
-    const offsetAt = entry.key.byteOffset - 17;
-    chunk[offsetAt] ^= 1;
+    const before = view.get(Buffer.from('k7'), view.logTime)!.offset;
+    // A bit of the entry's offset, which comes after its flags.
+    bytesInMemory(view, Buffer.from('k7')).whole[1] ^= 1;
     expect(view.get(Buffer.from('k7'), view.logTime)!.offset).not.toBe(before);
     await time.advance(SLOTS * 100 + 5000);
     expect(one.mismatches).toEqual([expect.objectContaining({ slots: [slotOfKey('k7')], verdict: 'memory' })]);

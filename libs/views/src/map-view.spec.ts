@@ -157,11 +157,45 @@ describe('applying', () => {
   test('a view that is only overwritten keeps its garbage in bounds without being told to', () => {
     const source = new BatchSource();
     const view = new MapView();
-    const value = Buffer.alloc(1000, 1);
     const keys = keysOfSlot(3, 50).concat(keysOfSlot(4, 50));
-    for (let round = 0; round < 300; round++) view.applyBatches(source.records(keys.map((key) => ({ key, value }))));
+    for (let round = 0; round < 300; round++) {
+      // Never of the size of the one before: that would be overwritten in place.
+      const value = Buffer.alloc(1000 + (round % 8) * 4, 1);
+      view.applyBatches(source.records(keys.map((key) => ({ key, value }))));
+    }
     expect(view.bytes).toBeLessThan(4 * 1024 * 1024);
     expect(view.entries).toBe(100);
+  });
+
+  test('what is overwritten by the same size again and again takes no more memory', () => {
+    const source = new BatchSource();
+    const view = new MapView();
+    const fill = (byte: number): void =>
+      view.applyBatches(
+        source.records(Array.from({ length: 500 }, (_, n) => ({ key: bytes(`k${n}`), value: Buffer.alloc(99, byte) }))),
+      );
+    fill(0);
+    const { bytes: before } = view;
+    for (let round = 1; round < 20; round++) fill(round);
+    expect(view.bytes).toBe(before);
+    expect(view.get(bytes('k7'), view.logTime)?.value).toEqual(Buffer.alloc(99, 19));
+    expect(MapView.restore(view.freeze()).digest).toBe(view.digest);
+  });
+
+  test('a value cut out of the one before by a command is whole, though the new entry would fit the place of the old', () => {
+    const cut: Command = {
+      arity: { min: 0, max: 0 },
+      validate: () => null,
+      apply: (state) => ({ effect: 'put', value: state!.value.subarray(0, state!.value.length - 2) }),
+    };
+    const source = new BatchSource();
+    // The content type takes two bytes before the key, so everything after it moves.
+    const view = new MapView({
+      dataTypes: [{ name: 'cutter', entries: 'any', contentType: 'text/cut', commands: { cut } }],
+    });
+    view.applyBatches(source.records([put('k', '0123456789')]));
+    view.applyBatches(source.records([{ key: bytes('k'), op: encodeOp('cut', []) }]));
+    expect(view.get(bytes('k'), view.logTime)).toMatchObject({ key: bytes('k'), value: bytes('01234567') });
   });
 
   test('many keys in one slot are found, overwritten, deleted and reclaimed as in the model', () => {
@@ -257,6 +291,62 @@ describe('expiry', () => {
     expect(view.bytes).toBeLessThan(100_000 + 1024 * 1024);
     expect(view.expire({ until: asLogTime(source.logTime), max: 10 })).toBe(0);
     expect(view.entries).toBe(1);
+  });
+});
+
+/** How many bytes and which, if all are the same. */
+const filledWith = (buffer: Buffer): string =>
+  buffer.equals(Buffer.alloc(buffer.length, buffer[0])) ? `${buffer.length} × ${buffer[0]}` : 'different bytes';
+
+describe('what was given away', () => {
+  test.each([3, 600, 40_000])('of entries of %s bytes stays as it was when they are overwritten', (length) => {
+    const source = new BatchSource();
+    const view = new MapView();
+    const all = ['a', 'b', 'c'];
+    const fill = (byte: number): void =>
+      view.applyBatches(source.records(all.map((key) => ({ key: bytes(key), value: Buffer.alloc(length, byte) }))));
+    const told: Buffer[] = [];
+    view.onChange((change) => told.push(change.type === 'put' ? change.entry.value : change.key));
+    fill(1);
+    const asked = Buffer.from('b');
+    const got = view.get(asked, view.logTime)!;
+    const unbuffered = view.get(new Uint8Array(asked), view.logTime)!;
+    const { entries } = view.scan({ ...everything, time: view.logTime });
+    for (let byte = 2; byte < 5; byte++) fill(byte);
+    expect([got, unbuffered, ...entries].map(({ value }) => filledWith(value))).toEqual(Array(5).fill(`${length} × 1`));
+    expect([got.key, unbuffered.key, ...entries.map(({ key }) => key)]).toEqual(['b', 'b', 'a', 'b', 'c'].map(bytes));
+    expect(told.map(filledWith)).toEqual([1, 2, 3, 4].flatMap((byte) => Array(3).fill(`${length} × ${byte}`)));
+  });
+
+  test('to a snapshot stays as it was when entries are overwritten by others of their size', () => {
+    const source = new BatchSource();
+    const view = new MapView();
+    const fill = (byte: number): void =>
+      view.applyBatches(
+        source.records(
+          Array.from({ length: 3000 }, (_, n) => ({ key: bytes(`k${n}`), value: Buffer.alloc(100, byte) })),
+        ),
+      );
+    fill(1);
+    const writer = view.freeze()[Symbol.iterator]();
+    const { digest } = view;
+    const pieces: Buffer[] = [];
+    for (let next = writer.next(), byte = 2; next.done !== true; next = writer.next(), byte++) {
+      pieces.push(Buffer.from(next.value));
+      fill(byte);
+    }
+    expect(pieces.length).toBeGreaterThan(2);
+    const restored = MapView.restore(pieces);
+    expect(restored.digest).toBe(digest);
+    for (let n = 0; n < 3000; n += 100) {
+      expect(restored.get(bytes(`k${n}`), restored.logTime)?.value).toEqual(Buffer.alloc(100, 1));
+    }
+    // It is over: they are overwritten in place again.
+    fill(100);
+    view.reclaim(1e9);
+    const { bytes: before } = view;
+    fill(101);
+    expect(view.bytes).toBe(before);
   });
 });
 

@@ -26,7 +26,7 @@ import { OrderedKeys } from './ordered-keys.js';
 import { SlotsReader, SnapshotReader, SnapshotWriter, type SlotPlace, type SnapshotTable } from './snapshot-v2.js';
 import { SizeLimit } from './size-limit.js';
 import type { Slot } from './slot.js';
-import { EntryDraft, EntryFlag, type StoredEntry } from './stored-entry.js';
+import { EntryDraft, EntryFlag, wordsOf, type StoredEntry } from './stored-entry.js';
 import type { ApplyResult, Entry, ScanPage } from './view-query.js';
 import { ViewState, type ViewStateOptions } from './view-state.js';
 
@@ -103,6 +103,8 @@ export class MapView {
   private readonly onDefect: MapViewOptions['onDefect'];
   private readonly cursor = new RecordCursor();
   private readonly draft = new EntryDraft();
+  /** Of the batches being applied. */
+  private batchWords: DataView | null = null;
   private listeners: readonly Listener[] = [];
   /** Null: expired entries need not go to an archive. */
   private readonly archiveQueue: ArchiveQueue | null;
@@ -219,6 +221,7 @@ export class MapView {
       ? batches
       : Buffer.from(batches.buffer, batches.byteOffset, batches.byteLength);
     const { state } = this;
+    this.batchWords = wordsOf(bytes);
     for (let at = 0; at < bytes.length;) {
       const length = at + BATCH_HEADER_BYTES <= bytes.length ? batchLength(bytes, at) : 0;
       assert(length >= BATCH_HEADER_BYTES && at + length <= bytes.length, 'a run of batches ends within a batch');
@@ -243,6 +246,7 @@ export class MapView {
    */
   applyDerived(batch: Buffer): void {
     assert(this.limits === null, 'entries that a projection made have no order of use');
+    this.batchWords = wordsOf(batch);
     this.applyBatch(batch, 0, batchLastOffset(batch));
     this.bytesSinceReclaim += batch.length;
     this.afterApplying();
@@ -310,6 +314,7 @@ export class MapView {
     draft.expiresAt = ttlMs < 0 ? -1 : logTime + ttlMs;
     draft.dataType = -1;
     draft.computed = false;
+    draft.ofArena = false;
     this.putEntry(slot, bucket, hash, cursor);
   }
 
@@ -392,6 +397,7 @@ export class MapView {
       draft.expiresAt = expiresAt ?? (byDefault ? logTime + this.defaultTtlMs : -1);
       draft.dataType = effect.dataType === undefined ? dataType : state.dataTypes.numberOf(effect.dataType);
       draft.computed = effect.value !== record.value;
+      draft.ofArena = draft.computed && !own;
       if (type.contentType) {
         const name = Buffer.from(type.contentType);
         contentType = state.contentTypes.intern(name, 0, name.length);
@@ -414,9 +420,14 @@ export class MapView {
   }
 
   private commandState(stored: StoredEntry, copied: boolean): CommandState {
-    const { value, offset, logTime } = this.state.entryOf(stored);
+    const { value, offset, logTime } = stored;
     const expiresAt = stored.ttlEnd === Infinity ? null : asLogTime(stored.ttlEnd);
-    return { value: copied ? Buffer.from(value) : value, offset, logTime, expiresAt };
+    return {
+      value: copied ? Buffer.from(value) : value,
+      offset: asOffset(offset),
+      logTime: asLogTime(logTime),
+      expiresAt,
+    };
   }
 
   /** Value, expiry and data type of the draft are set. */
@@ -424,6 +435,7 @@ export class MapView {
     const { draft } = this;
     draft.hash = hash;
     draft.bytes = cursor.bytes;
+    draft.words = this.batchWords;
     draft.keyStart = cursor.keyStart;
     draft.keyEnd = cursor.keyEnd;
     draft.offset = cursor.offset;
@@ -452,6 +464,8 @@ export class MapView {
     const old = slot.load(bucket);
     draft.hash = hash;
     draft.bytes = draft.valueBytes = old.chunk;
+    draft.words = old.words;
+    draft.ofArena = true;
     draft.keyStart = old.keyStart;
     draft.keyEnd = old.keyEnd;
     draft.valueStart = old.valueStart;
@@ -481,7 +495,7 @@ export class MapView {
       if (due !== null) {
         const bucket = nextDue(due, logTime);
         if (bucket < 0) continue;
-        this.archiveQueue?.push(this.state.entryOf(due.load(bucket)));
+        this.archiveQueue?.push(this.state.viewOf(due.load(bucket)));
         this.removeDue(due, bucket);
         continue;
       }
@@ -497,7 +511,7 @@ export class MapView {
   private evict(slot: Slot, bucket: number): void {
     const old = slot.load(bucket);
     this.order?.remove(old.chunk, old.keyStart, old.keyEnd);
-    this.archiveQueue?.push(this.state.entryOf(old), asLogTime(this.draft.logTime));
+    this.archiveQueue?.push(this.state.viewOf(old), asLogTime(this.draft.logTime));
     this.limit!.leave(old);
     if (this.listeners.length > 0) this.tellGone('expire', old.key, asOffset(old.offset), true);
     slot.remove(bucket, true);
@@ -517,7 +531,7 @@ export class MapView {
   private leaveExpired(slot: Slot, bucket: number): void {
     const old = slot.load(bucket);
     if (old.expiresAt > this.draft.logTime) return;
-    this.archiveQueue?.push(this.state.entryOf(old));
+    this.archiveQueue?.push(this.state.viewOf(old));
     if (this.listeners.length > 0) this.tellGone('expire', old.key, asOffset(old.offset));
   }
 
@@ -532,7 +546,7 @@ export class MapView {
     const old = slot.load(bucket);
     const alive = old.expiresAt > this.draft.logTime;
     this.order?.remove(old.chunk, old.keyStart, old.keyEnd);
-    if (!alive) this.archiveQueue?.push(this.state.entryOf(old));
+    if (!alive) this.archiveQueue?.push(this.state.viewOf(old));
     this.limit?.leave(old);
     if (this.listeners.length > 0) {
       if (alive) this.tellGone('delete', old.key, offset);
@@ -577,7 +591,7 @@ export class MapView {
 
   /* ---- reading ---- */
 
-  /** The entry that is live at `time`. Its buffers are views of bytes that never change; nobody may write to them. */
+  /** The entry that is live at `time`. Its buffers never change, nobody may write to them, and the key is the one asked for if that is a buffer. */
   get(key: Uint8Array, time: LogTime): Entry | null {
     const hash = hashKey(key);
     this.mustServe(slotOf(hash));
@@ -586,7 +600,8 @@ export class MapView {
     const bucket = slot.find(hash, key, 0, key.length);
     if (bucket < 0) return null;
     const stored = slot.load(bucket);
-    return stored.expiresAt <= time ? null : this.state.entryOf(stored);
+    if (stored.expiresAt <= time) return null;
+    return this.state.entryOf(stored, Buffer.isBuffer(key) ? { key } : undefined);
   }
 
   /** @throws TidelineError `not-ready` for a slot that is stopped */
@@ -624,7 +639,7 @@ export class MapView {
         return false;
       }
       bytes += size;
-      entries.push(state.entryOf(stored, values));
+      entries.push(state.entryOf(stored, { value: values }));
       return true;
     });
     return { entries, more };
@@ -758,7 +773,7 @@ export class MapView {
       const bucket = nextDue(slot, until, offsets);
       if (bucket < 0) continue;
       const stored = slot.load(bucket);
-      add(copyOfEntry(this.state.entryOf(stored)));
+      add(copyOfEntry(this.state.viewOf(stored)));
       offsets.add(stored.offset);
     }
     return due;
@@ -825,7 +840,8 @@ export class MapView {
   }
 
   private tellGone(type: 'delete' | 'expire', key: Buffer, offset: Offset, evicted = false): void {
-    this.tell(key, type === 'expire' ? { type, key, offset, evicted } : { type, key, offset });
+    const own = Buffer.from(key);
+    this.tell(own, type === 'expire' ? { type, key: own, offset, evicted } : { type, key: own, offset });
   }
 
   private tell(key: Buffer, change: ViewChange): void {
@@ -918,15 +934,24 @@ export class MapView {
 
   /* ---- memory ---- */
 
-  /** Moves living bytes out of chunks that are partly dead until about this many were freed. Returns the bytes freed. */
+  /**
+   * Moves living bytes out of chunks that are partly dead until about this many were freed, or twice as many looked through, which is what
+   * takes time. Returns the bytes freed; 0: nothing is worth it.
+   */
   reclaim(budgetBytes: number): number {
+    const { slots } = this.state;
     let freed = 0;
-    for (let looked = 0; looked < this.state.slots.length && freed < budgetBytes;) {
-      const bytes = this.state.slots[this.reclaimSlot]?.reclaim() ?? 0;
-      freed += bytes;
-      if (bytes > 0) continue;
-      this.reclaimSlot = (this.reclaimSlot + 1) % this.state.slots.length;
-      looked++;
+    let looked = 0;
+    for (let idle = 0; idle < slots.length && freed < budgetBytes && looked < 2 * budgetBytes;) {
+      const slot = slots[this.reclaimSlot];
+      const bytes = slot?.reclaim() ?? 0;
+      if (bytes > 0) {
+        freed += bytes;
+        looked += slot!.reclaimedBytes;
+        continue;
+      }
+      this.reclaimSlot = (this.reclaimSlot + 1) % slots.length;
+      idle++;
     }
     return freed;
   }

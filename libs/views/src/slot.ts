@@ -3,9 +3,12 @@ import { ExpiryHeap } from './expiry-heap.js';
 import {
   KEY_LENGTH_AT,
   StoredEntry,
+  WORD_COPY_BYTES_MAX,
   copyBytes,
+  copyWords,
   digestLaneA,
   digestLaneB,
+  wordsOf,
   ENTRY_ALIGNMENT,
   type EntryDraft,
 } from './stored-entry.js';
@@ -16,16 +19,18 @@ import {
  *     index     bucket b = two u32: [2b] key hash, [2b + 1] location (0 = empty); linear probing, home = (hash >>> 8) mod buckets,
  *               removal shifts the followers back, so there are no tombstones
  *     location  chunk number (14 bits, from 1) · start / 4 within the chunk (18 bits)
- *     chunk     stored entries one after the other (stored-entry.ts); its written part never changes
+ *     chunk     stored entries one after the other (stored-entry.ts)
  *
- * An overwritten or removed entry leaves dead bytes. A chunk of nothing but dead bytes is dropped at once; `reclaim` moves the living out
- * of a chunk that is partly dead. A dropped chunk is never written again, so a view into it stays good for whoever holds it, and
- * a snapshot is a copied index and a list of chunks (`freeze`), copied only when the slot is about to change.
+ * An entry that is overwritten by one of the same size gives it its place; otherwise it leaves dead bytes, as a removed one does. A chunk
+ * of nothing but dead bytes is dropped at once; `reclaim` moves the living out of a chunk that is partly dead. A snapshot is a copied
+ * index and a list of chunks (`freeze`), copied only when the slot is about to change; until it is written nothing is overwritten in
+ * place. Whoever reads keeps copies (`ViewState.entryOf`), but of an entry larger than SHARED_ENTRY_BYTES_MAX: its bytes never change,
+ * and its chunk is not written again when it is dropped.
  */
 const CHUNK_BYTES_MIN = 512;
 export const CHUNK_BYTES_MAX = 256 * 1024;
-/** An entry larger than this gets a chunk of its own. */
-const SHARED_ENTRY_BYTES_MAX = 32 * 1024;
+/** An entry larger than this gets a chunk of its own, and is never overwritten in place. */
+export const SHARED_ENTRY_BYTES_MAX = 32 * 1024;
 const CHUNKS_MAX = 2 ** 14;
 const POSITION_BITS = 18;
 const POSITION_MASK = 2 ** POSITION_BITS - 1;
@@ -38,6 +43,7 @@ const SHRINK_BELOW = 8;
 const BUCKETS_MAX = 2 ** 24;
 
 const NO_CHUNK = Buffer.alloc(0);
+const NO_WORDS = wordsOf(NO_CHUNK);
 const NO_OFFSETS: ReadonlySet<number> = new Set();
 
 export class Slot {
@@ -48,6 +54,8 @@ export class Slot {
   deadBytes = 0;
   /** What the chunks take. */
   chunkBytes = 0;
+  /** Looked through by the last `reclaim` that freed something. */
+  reclaimedBytes = 0;
   /** Entries with an expiry. */
   expiring = 0;
   /**
@@ -64,6 +72,8 @@ export class Slot {
   private buckets = BUCKETS_MIN;
   private index = new Uint32Array(2 * BUCKETS_MIN);
   private readonly chunks: Buffer[] = [NO_CHUNK];
+  /** Of the same bytes. */
+  private readonly chunkWords: DataView[] = [NO_WORDS];
   private readonly chunkUsed: number[] = [0];
   private readonly chunkDead: number[] = [0];
   private readonly freeNumbers: number[] = [];
@@ -71,6 +81,8 @@ export class Slot {
   private head = 0;
   /** Snapshots that have not copied this slot yet. */
   private uncaptured: FrozenSlot[] = [];
+  /** Snapshots that are not written to their end: what they hold of the chunks must not change. */
+  private frozen = 0;
 
   constructor(
     readonly number: number,
@@ -119,7 +131,9 @@ export class Slot {
   /** Puts the fields of the bucket's entry into the view's scratch. */
   load(bucket: number): StoredEntry {
     const location = this.index[2 * bucket + 1];
-    return this.entry.read(this.chunks[location >>> POSITION_BITS], (location & POSITION_MASK) * ENTRY_ALIGNMENT);
+    const number = location >>> POSITION_BITS;
+    const start = (location & POSITION_MASK) * ENTRY_ALIGNMENT;
+    return this.entry.read(this.chunks[number], start, this.chunkWords[number]);
   }
 
   /** Stores the draft under its key. `bucket` as `find` gave it. An old entry that is dead at the draft's log time was expired. */
@@ -128,23 +142,33 @@ export class Slot {
     const size = draft.storedBytes;
     let to = bucket;
     let oldExpiry = Infinity;
+    let oldLocation = 0;
+    let oldSize = 0;
     if (to >= 0) {
       const old = this.load(to);
       this.leave(draft.hash, old, old.expiresAt > draft.logTime);
-      this.drop(this.index[2 * to + 1], old.end - old.start);
       oldExpiry = old.expiresAt;
+      oldLocation = this.index[2 * to + 1];
+      oldSize = old.end - old.start;
     } else {
       to = this.insertBucket(draft.hash);
       this.count++;
     }
-    const location = this.allocate(size);
-    const chunk = this.chunks[location >>> POSITION_BITS];
+    const inPlace = oldSize === size && this.frozen === 0 && size <= SHARED_ENTRY_BYTES_MAX && !draft.ofArena;
+    const location = inPlace ? oldLocation : this.allocate(size);
+    const number = location >>> POSITION_BITS;
+    const chunk = this.chunks[number];
     const start = (location & POSITION_MASK) * ENTRY_ALIGNMENT;
-    draft.writeTo(chunk, start);
-    this.index[2 * to] = draft.hash;
-    this.index[2 * to + 1] = location;
-    this.liveBytes += size;
-    const entry = this.entry.read(chunk, start);
+    const words = this.chunkWords[number];
+    draft.writeTo(chunk, words, start);
+    if (!inPlace) {
+      this.index[2 * to] = draft.hash;
+      this.index[2 * to + 1] = location;
+      this.liveBytes += size;
+      // Not before: the draft may have been in the same chunk.
+      if (oldSize > 0) this.drop(oldLocation, oldSize);
+    }
+    const entry = this.entry.read(chunk, start, words);
     this.enter(draft.hash, entry);
     if (entry.expiresAt !== Infinity) {
       this.expiring++;
@@ -207,6 +231,7 @@ export class Slot {
     }
     if (victim === 0 || this.chunkDead[victim] * 4 < this.chunkUsed[victim]) return this.retireHead();
     const chunk = this.chunks[victim];
+    const words = this.chunkWords[victim];
     const used = this.chunkUsed[victim];
     const freed = this.chunkDead[victim];
     const { entry } = this;
@@ -217,11 +242,15 @@ export class Slot {
       if (bucket < 0) continue;
       const size = entry.end - at;
       const to = this.allocate(size);
-      copyBytes(this.chunks[to >>> POSITION_BITS], (to & POSITION_MASK) * ENTRY_ALIGNMENT, chunk, at, entry.end);
+      const target = to >>> POSITION_BITS;
+      const start = (to & POSITION_MASK) * ENTRY_ALIGNMENT;
+      if (size <= WORD_COPY_BYTES_MAX) copyWords(this.chunkWords[target], start, words, at, entry.end);
+      else copyBytes(this.chunks[target], start, chunk, at, entry.end);
       this.index[2 * bucket + 1] = to;
     }
     this.deadBytes -= freed;
     this.release(victim);
+    this.reclaimedBytes = used;
     return freed;
   }
 
@@ -229,6 +258,7 @@ export class Slot {
   freeze(): FrozenSlot {
     const frozen = new FrozenSlot(this);
     this.uncaptured.push(frozen);
+    this.frozen++;
     return frozen;
   }
 
@@ -271,12 +301,15 @@ export class Slot {
   private release(number: number): void {
     this.chunkBytes -= this.chunks[number].length;
     this.chunks[number] = NO_CHUNK;
+    this.chunkWords[number] = NO_WORDS;
     this.chunkUsed[number] = this.chunkDead[number] = 0;
     this.freeNumbers.push(number);
     if (number === this.head) this.head = 0;
   }
 
+  /** Of a snapshot that is over. */
   forget(frozen: FrozenSlot): void {
+    this.frozen--;
     this.uncaptured = this.uncaptured.filter((other) => other !== frozen);
   }
 
@@ -364,6 +397,7 @@ export class Slot {
     const freed = this.chunkDead[head];
     this.deadBytes -= freed;
     this.release(head);
+    this.reclaimedBytes = 0;
     return freed;
   }
 
@@ -410,6 +444,7 @@ export class Slot {
     const number = this.freeNumbers.pop() ?? this.chunks.length;
     assert(number < CHUNKS_MAX, 'a slot has too many chunks');
     this.chunks[number] = chunk;
+    this.chunkWords[number] = wordsOf(chunk);
     this.chunkUsed[number] = this.chunkDead[number] = 0;
     this.chunkBytes += chunk.length;
     return number;
@@ -476,6 +511,7 @@ export class FrozenSlot {
   private index: Uint32Array | null = null;
   private chunks: readonly Buffer[] = [];
   private bucket = 0;
+  private released = false;
 
   constructor(private readonly slot: Slot) {
     this.number = slot.number;
@@ -506,6 +542,8 @@ export class FrozenSlot {
 
   /** Nobody reads it any more. */
   release(): void {
+    if (this.released) return;
+    this.released = true;
     this.slot.forget(this);
     this.index = EMPTY_INDEX;
     this.chunks = [];

@@ -661,7 +661,7 @@ export class SnapshotEntries {
     const entries: ExportedEntry[] = [];
     state.slots[place.slot]!.forEach((_hash, stored) => {
       if (stored.expiresAt <= state.logTime) return;
-      const { key, value, contentType } = state.entryOf(stored);
+      const { key, value, contentType } = state.viewOf(stored);
       entries.push({
         key,
         value,

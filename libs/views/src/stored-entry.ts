@@ -50,6 +50,8 @@ export class EntryDraft {
   hash = 0;
   /** Holds the key and an inline content type. */
   bytes: Buffer = EMPTY;
+  /** The same bytes; null: there is no view of them, and they are copied otherwise. */
+  words: DataView | null = null;
   keyStart = 0;
   keyEnd = 0;
   valueBytes: Buffer = EMPTY;
@@ -69,6 +71,8 @@ export class EntryDraft {
   /** −1: plain value. */
   dataType = -1;
   computed = false;
+  /** Key or value lie in an arena chunk, perhaps in that of the entry this one takes the place of. */
+  ofArena = false;
 
   get storedBytes(): number {
     const keyLength = this.keyEnd - this.keyStart;
@@ -82,8 +86,8 @@ export class EntryDraft {
     return (size + 3) & ~3;
   }
 
-  /** Writes `storedBytes` bytes. */
-  writeTo(chunk: Buffer, start: number): void {
+  /** Writes `storedBytes` bytes. `chunkWords`: a view of the whole chunk. */
+  writeTo(chunk: Buffer, chunkWords: DataView, start: number): void {
     let at = start;
     chunk[at++] =
       (this.expiresAt >= 0 ? EntryFlag.Expires : 0) |
@@ -92,10 +96,10 @@ export class EntryDraft {
       (this.dataType >= 0 ? EntryFlag.DataType : 0) |
       (this.computed ? EntryFlag.Computed : 0) |
       (this.touchedAt >= 0 ? EntryFlag.Touched : 0);
-    at = writeNumber(chunk, at, this.offset);
-    at = writeNumber(chunk, at, this.logTime);
-    if (this.expiresAt >= 0) at = writeNumber(chunk, at, this.expiresAt);
-    if (this.touchedAt >= 0) at = writeNumber(chunk, at, this.touchedAt);
+    at = writeNumber(chunkWords, at, this.offset);
+    at = writeNumber(chunkWords, at, this.logTime);
+    if (this.expiresAt >= 0) at = writeNumber(chunkWords, at, this.expiresAt);
+    if (this.touchedAt >= 0) at = writeNumber(chunkWords, at, this.touchedAt);
     if (this.contentType >= 0) {
       chunk[at++] = this.contentType;
       chunk[at++] = this.contentType >>> 8;
@@ -108,7 +112,9 @@ export class EntryDraft {
     const valueLength = this.valueEnd - this.valueStart;
     // With anything else in between, or a length that takes more bytes than it needs, they are further apart.
     if (this.valueBytes === this.bytes && this.valueStart - this.keyEnd === lengthSize(valueLength)) {
-      at = copyBytes(chunk, at, this.bytes, this.keyStart, this.valueEnd);
+      if (this.words !== null && this.valueEnd - this.keyStart <= WORD_COPY_BYTES_MAX) {
+        at = copyWords(chunkWords, at, this.words, this.keyStart, this.valueEnd);
+      } else at = copyBytes(chunk, at, this.bytes, this.keyStart, this.valueEnd);
     } else {
       at = copyBytes(chunk, at, this.bytes, this.keyStart, this.keyEnd);
       at = writeLength(chunk, at, valueLength);
@@ -125,6 +131,8 @@ export class EntryDraft {
 /** Where the fields of a stored entry are. Reused like a cursor. */
 export class StoredEntry {
   chunk: Buffer = EMPTY;
+  /** Of the same bytes; null: there is no such view. */
+  words: DataView | null = null;
   start = 0;
   /** Padding included. */
   end = 0;
@@ -150,8 +158,9 @@ export class StoredEntry {
   constructor(private readonly idleMs = Infinity) {}
 
   /** The entry at `start`, which this process wrote or has checked. */
-  read(chunk: Buffer, start: number): this {
+  read(chunk: Buffer, start: number, words: DataView | null = null): this {
     this.chunk = chunk;
+    this.words = words;
     this.start = start;
     const flags = chunk[start];
     this.flags = flags;
@@ -254,6 +263,8 @@ export class StoredEntry {
 const EMPTY = Buffer.alloc(0);
 /** Up to here a loop beats the call into the runtime. */
 const LOOP_COPY_BYTES_MAX = 32;
+/** Up to here words do. */
+export const WORD_COPY_BYTES_MAX = 512;
 
 const lengthSize = (length: number): number => (length < 0x80 ? 1 : length < 0x4000 ? 2 : length < 0x200000 ? 3 : 4);
 
@@ -268,17 +279,9 @@ const writeLength = (chunk: Buffer, start: number, length: number): number => {
   return at;
 };
 
-const writeNumber = (chunk: Buffer, at: number, value: number): number => {
-  const low = value >>> 0;
-  const high = (value - low) / 0x1_0000_0000;
-  chunk[at] = low;
-  chunk[at + 1] = low >>> 8;
-  chunk[at + 2] = low >>> 16;
-  chunk[at + 3] = low >>> 24;
-  chunk[at + 4] = high;
-  chunk[at + 5] = high >>> 8;
-  chunk[at + 6] = high >>> 16;
-  chunk[at + 7] = high >>> 24;
+const writeNumber = (chunk: DataView, at: number, value: number): number => {
+  chunk.setInt32(at, value, true);
+  chunk.setInt32(at + 4, value / 0x1_0000_0000, true);
   return at + 8;
 };
 
@@ -288,6 +291,30 @@ export const copyBytes = (to: Buffer, at: number, from: Buffer, start: number, e
   else for (let i = 0; i < length; i++) to[at + i] = from[start + i];
   return at + length;
 };
+
+/**
+ * As `copyBytes`, for up to WORD_COPY_BYTES_MAX bytes: four at a time, which needs no alignment, and nothing is made for it, while the runtime
+ * makes an object for every copy of part of a buffer.
+ */
+export const copyWords = (to: DataView, at: number, from: DataView, start: number, end: number): number => {
+  let source = start;
+  let target = at;
+  for (const last = end - 8; source <= last; source += 8, target += 8) {
+    to.setInt32(target, from.getInt32(source, true), true);
+    to.setInt32(target + 4, from.getInt32(source + 4, true), true);
+  }
+  if (source <= end - 4) {
+    to.setInt32(target, from.getInt32(source, true), true);
+    source += 4;
+    target += 4;
+  }
+  for (; source < end; source++, target++) to.setUint8(target, from.getUint8(source));
+  return target;
+};
+
+/** Of all bytes of the buffer. */
+export const wordsOf = ({ buffer, byteOffset, byteLength }: Uint8Array): DataView =>
+  new DataView(buffer, byteOffset, byteLength);
 
 /**
  * What an entry adds to its slot's digest, in two lanes of 32 bits. An entry copied from the log is named by its key and offset: the

@@ -1,7 +1,8 @@
 import { SLOTS, asLogTime, asOffset, type LogTime, type Offset } from '#kernel';
+import { EntryCopies } from './entry-copies.js';
 import { NameTable } from './name-table.js';
 import { RESULTS_MAX, ResultRing } from './result-ring.js';
-import { Slot } from './slot.js';
+import { SHARED_ENTRY_BYTES_MAX, Slot } from './slot.js';
 import { StoredEntry } from './stored-entry.js';
 import type { Entry } from './view-query.js';
 
@@ -29,6 +30,7 @@ export class ViewState {
   readonly earliestExpiries = new Float64Array(SLOTS).fill(Infinity);
   /** Scratch: the entry a slot was last asked for. */
   readonly entry: StoredEntry;
+  private readonly copies = new EntryCopies();
 
   constructor({ resultsMax = RESULTS_MAX, maxIdleMs }: ViewStateOptions = {}) {
     this.entry = new StoredEntry(maxIdleMs ?? Infinity);
@@ -58,12 +60,31 @@ export class ViewState {
     this.slots[slot.number] = slot;
   }
 
-  /** What is in the scratch, as an object. Its buffers are views of bytes that never change; nobody may write to them. */
-  entryOf(stored: StoredEntry, withValue = true): Entry {
+  /**
+   * What is in the scratch, as an object to keep. Its buffers never change; nobody may write to them. `key`: the entry's, to be taken
+   * instead of a copy.
+   */
+  entryOf(stored: StoredEntry, { key, value = true }: { readonly key?: Buffer; readonly value?: boolean } = {}): Entry {
+    const { chunk, words, keyStart, keyEnd, valueStart, valueEnd } = stored;
+    // The bytes of an entry of this size are never written again (see Slot).
+    if (stored.end - stored.start > SHARED_ENTRY_BYTES_MAX) return this.viewOf(stored, value);
+    return this.describe(
+      stored,
+      key ?? this.copies.take(chunk, words, keyStart, keyEnd),
+      value ? this.copies.take(chunk, words, valueStart, valueEnd) : NO_BYTES,
+    );
+  }
+
+  /** The same, good until the view is next changed. */
+  viewOf(stored: StoredEntry, withValue = true): Entry {
+    return this.describe(stored, stored.key, withValue ? stored.value : NO_BYTES);
+  }
+
+  private describe(stored: StoredEntry, key: Buffer, value: Buffer): Entry {
     const { contentType, typeStart, expiresAt } = stored;
     return {
-      key: stored.key,
-      value: withValue ? stored.value : NO_BYTES,
+      key,
+      value,
       contentType:
         contentType >= 0
           ? this.contentTypes.names[contentType]

@@ -1,4 +1,5 @@
 export * from './model-view.js';
 export * from './batch-source.js';
+export * from './bytes-in-memory.js';
 export * from './typed-entry.js';
 export { readElements } from '../types/elements.js';
