@@ -24,6 +24,7 @@ export const buildProgram = (): Command => {
     .addOption(
       new Option('-o, --output <format>', 'how results are printed').choices(['table', 'json']).default('table'),
     )
+    .option('--json', 'the same as --output json')
     .addOption(
       new Option(
         '--http <host:port,…>',

@@ -52,9 +52,11 @@ export const askRest = async (
 };
 
 const problemOf = async (response: Response): Promise<TidelineError> => {
-  const problem = (await response.json().catch(() => ({}))) as { code?: unknown; detail?: unknown };
+  const problem = (await response.json().catch(() => ({}))) as { code?: unknown; detail?: unknown; outcome?: unknown };
   const code = isErrorCode(problem.code) ? problem.code : 'internal';
-  return new TidelineError(code, typeof problem.detail === 'string' ? problem.detail : `HTTP ${response.status}`);
+  const message = typeof problem.detail === 'string' ? problem.detail : `HTTP ${response.status}`;
+  const { outcome } = problem;
+  return new TidelineError(code, message, outcome === 'unknown' || outcome === 'rejected' ? { outcome } : {});
 };
 
 export const restJson = async <T>(command: Command, method: 'GET' | 'POST', path: string): Promise<T> =>

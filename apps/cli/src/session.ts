@@ -28,13 +28,15 @@ export interface Session {
 interface GlobalOptions {
   readonly address: string;
   readonly output: string;
+  readonly json?: boolean;
   readonly timeout: string;
 }
 
 const globalsOf = (command: Command): GlobalOptions => command.optsWithGlobals<GlobalOptions>();
 
 export const formatOf = (command: Command): OutputFormat => {
-  const { output } = globalsOf(command);
+  const { output, json } = globalsOf(command);
+  if (json === true) return 'json';
   if (!isOutputFormat(output)) throw new UsageError(`--output ${output}: table or json`);
   return output;
 };

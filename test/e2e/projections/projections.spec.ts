@@ -185,6 +185,43 @@ describe("a projection in a user's own app", () => {
     await request(running.server).get('/readyz').expect(200);
   });
 
+  test('lists and replays by the command what it has set aside', async () => {
+    const http = running.url.slice('http://'.length);
+    const cli = async (...args: string[]): Promise<{ printed: string; exit: unknown }> => {
+      const lines: string[] = [];
+      const log = jest.spyOn(console, 'log').mockImplementation((line: unknown) => void lines.push(String(line)));
+      const complaint = jest.spyOn(process.stderr, 'write').mockReturnValue(true);
+      const before = process.exitCode;
+      process.exitCode = undefined;
+      try {
+        await main(['node', 'tideline', '--http', http, 'view', ...args]);
+        return { printed: lines.join('\n'), exit: process.exitCode ?? 0 };
+      } finally {
+        process.exitCode = before;
+        log.mockRestore();
+        complaint.mockRestore();
+      }
+    };
+    const listed = await cli('parked', 'order-totals', '--json');
+    const events = JSON.parse(listed.printed) as { position: string; key: string; error: string }[];
+    expect(events.map(({ key }) => key).sort()).toEqual(['p1', 'p2']);
+    const table = await cli('parked', 'order-totals', '--limit', '1');
+    expect(table.printed).toMatch(/^position +type +key +attempts +error\n\d:\d+ +item-added +p\d +\d+ +.*is no price/);
+    expect(table.printed.split('\n')).toHaveLength(2);
+    // What cannot be applied as yet stays, and the command says so to scripts as well.
+    const one = await cli('replay', 'order-totals', '--offset', events[0].position, '--json');
+    expect([JSON.parse(one.printed), one.exit]).toEqual([
+      expect.objectContaining({ applied: false, error: expect.stringContaining('is no price') }),
+      1,
+    ]);
+    expect(await cli('replay', 'order-totals', '--all')).toEqual({ printed: 'still parked  2', exit: 1 });
+    expect(JSON.parse((await cli('parked', 'order-totals', '-o', 'json')).printed)).toHaveLength(2);
+    for (const wrong of [[], ['--all', '--offset', '0:1'], ['--offset', 'first']])
+      expect((await cli('replay', 'order-totals', ...wrong)).exit).toBe(2);
+    expect((await cli('replay', 'order-totals', '--offset', '99999')).exit).toBe(1);
+    expect((await cli('parked', 'nowhere')).exit).toBe(1);
+  });
+
   test('is described with its version', async () => {
     expect((await get(view).expect(200)).body).toMatchObject({
       view: 'order-totals',
