@@ -10,6 +10,8 @@ import { partitionOfTopic } from '../topic-directory.js';
 const TAIL_READ_AHEAD_BYTES = 256 * 1024;
 /** Events in one item of a watch. */
 const WATCH_ITEM_EVENTS_MAX = 256;
+/** The same in bytes: with so many waiting the reader is behind. */
+const WATCH_ITEM_BYTES_MAX = 256 * 1024;
 
 const readOf = ({ consistency, minOffset, maxLagMs }: GatewayRead): Consistency =>
   consistencyOf({
@@ -190,23 +192,27 @@ const serveWatch = (services: GatewayServices, payload: Buffer, producer: Stream
   const { watch } = gatewayServiceV1;
   const request = watch.decodeRequest(payload);
   let batch: WatchEventMessage[] = [];
+  let bytes = 0;
   let flushing = false;
   let over = false;
 
+  const full = (): boolean => batch.length >= WATCH_ITEM_EVENTS_MAX || bytes >= WATCH_ITEM_BYTES_MAX;
   const flush = (): void => {
     flushing = false;
     if (over || batch.length === 0 || producer.credit <= 0) return;
     producer.item(watch.encodeItem(batch));
     batch = [];
+    bytes = 0;
   };
   const add = (event: WatchEventMessage): boolean => {
     batch.push(event);
-    if (batch.length >= WATCH_ITEM_EVENTS_MAX) flush();
+    if (event.type === 'put') bytes += event.entry.key.length + event.entry.value.length;
+    if (full()) flush();
     else if (!flushing) {
       flushing = true;
       services.time.scheduler.defer(flush);
     }
-    return batch.length < WATCH_ITEM_EVENTS_MAX;
+    return !full();
   };
   const stop = (): void => {
     over = true;
@@ -229,7 +235,7 @@ const serveWatch = (services: GatewayServices, payload: Buffer, producer: Stream
   const release = services.streams.add(end);
   producer.onCredit(() => {
     flush();
-    if (batch.length < WATCH_ITEM_EVENTS_MAX) stream.resume();
+    if (!full()) stream.resume();
   });
   producer.onCancel(stop);
   stream.start().catch((thrown: unknown) => end(toTidelineError(thrown)));
