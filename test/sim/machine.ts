@@ -454,7 +454,7 @@ export class Machine {
 const readingAtLocalTime = (views: ViewHost, clock: Clock): ViewQuery => {
   const get: ViewQuery['get'] = (request) =>
     views.get({ ...request, at: { offset: request.at.offset, time: asLogTime(clock.wallMs()) } });
-  return Object.assign(Object.create(views) as ViewHost, { get });
+  return Object.assign(Object.create(views) as ViewHost, { get, getNow: undefined });
 };
 
 /** What the operating system says of a bad or full disk. */

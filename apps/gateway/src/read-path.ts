@@ -104,18 +104,29 @@ export class ReadPath {
   constructor(private readonly parts: ReadPathParts) {}
 
   async get(viewName: string, key: Buffer, consistency: Consistency, timeoutMs?: number): Promise<EntryRead> {
-    const { topics } = this.parts;
+    const { topics, views } = this.parts;
     const { view, topic } = topics.knownView(viewName) ?? (await topics.readable(viewName));
     const partition = partitionOf(hashKey(key), topic.partitions.length);
-    const { at, term, node } = await this.vouch(topic, partition, consistency, timeoutMs);
-    const { entry, position } = await this.parts.views.get({
-      view,
-      partition,
-      key,
-      at,
-      timeoutMs: this.timeout(timeoutMs),
-    });
+    const { at, term, node } =
+      this.vouchNow(topic, partition, consistency) ?? vouchedBy(await this.barrier(topic.name, partition, timeoutMs));
+    const { entry, position } =
+      views.getNow?.({ view, partition, key, at }) ??
+      (await views.get({ view, partition, key, at, timeoutMs: this.timeout(timeoutMs) }));
     return { entry, partition, position, term, node };
+  }
+
+  /** As `get`, where nobody has to be asked or waited for; null: `get` does it. */
+  getNow(viewName: string, key: Buffer, consistency: Consistency): EntryRead | null {
+    const { topics, views } = this.parts;
+    if (consistency.kind === 'linearizable' || views.getNow === undefined) return null;
+    const known = topics.knownView(viewName);
+    if (known === null) return null;
+    const partition = partitionOf(hashKey(key), known.topic.partitions.length);
+    const vouched = this.vouchNow(known.topic, partition, consistency);
+    if (vouched === null) return null;
+    const { at, term, node } = vouched;
+    const read = views.getNow({ view: known.view, partition, key, at });
+    return read === null ? null : { entry: read.entry, partition, position: read.position, term, node };
   }
 
   /** What has expired and is in the view's archive, page by page. */
@@ -232,9 +243,16 @@ export class ReadPath {
     consistency: Consistency,
     timeoutMs: number | undefined,
   ): Promise<Vouched> {
+    return (
+      this.vouchNow(topic, partition, consistency) ?? vouchedBy(await this.barrier(topic.name, partition, timeoutMs))
+    );
+  }
+
+  /** Null: a barrier is needed. */
+  private vouchNow(topic: TopicDescription, partition: number, consistency: Consistency): Vouched | null {
     switch (consistency.kind) {
       case 'linearizable':
-        return vouchedBy(await this.barrier(topic.name, partition, timeoutMs));
+        return null;
       case 'session': {
         const { after } = consistency;
         const offset = typeof after === 'number' ? after : (after.get(partition) ?? NO_OFFSET);
@@ -243,8 +261,7 @@ export class ReadPath {
       case 'bounded': {
         const cached = this.barriers.get(topic.name)?.[partition];
         const freshEnough = this.parts.time.clock.monotonicMs() - consistency.maxLagMs;
-        if (cached && cached.askedMs >= freshEnough) return vouchedBy(cached.barrier);
-        return vouchedBy(await this.barrier(topic.name, partition, timeoutMs));
+        return cached && cached.askedMs >= freshEnough ? vouchedBy(cached.barrier) : null;
       }
       case 'stale':
         return { at: { offset: NO_OFFSET, time: null }, ...leaderOf(partitionOfTopic(topic, partition)) };

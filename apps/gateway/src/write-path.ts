@@ -59,6 +59,14 @@ export interface AppendAnswer {
   readonly results: readonly ApplyResult[] | null;
 }
 
+/** An entry to be set. */
+export interface EntryPut {
+  readonly value: Buffer;
+  readonly contentType: string | null;
+  readonly ttlMs: number | null;
+  readonly condition: EntryCondition | null;
+}
+
 export interface EntryWrite {
   readonly partition: number;
   /** Of the record. */
@@ -119,17 +127,7 @@ export class WritePath {
   }
 
   /** Sets an entry; with a condition the view decides when it applies the record. @throws (rejects) `condition-failed` … */
-  async put(
-    view: string,
-    key: Buffer,
-    entry: {
-      readonly value: Buffer;
-      readonly contentType: string | null;
-      readonly ttlMs: number | null;
-      readonly condition: EntryCondition | null;
-    },
-    options: WriteOptions,
-  ): Promise<EntryWrite> {
+  async put(view: string, key: Buffer, entry: EntryPut, options: WriteOptions): Promise<EntryWrite> {
     const { value, contentType, ttlMs, condition } = entry;
     checkKey(key, this.parts.limits);
     checkRecordBytes(key.length + value.length + (contentType?.length ?? 0), this.parts.limits);

@@ -438,6 +438,20 @@ export class ViewHost implements ViewQuery {
     }));
   }
 
+  getNow(request: {
+    view: string;
+    partition: number;
+    key: Buffer;
+    at: ReadPoint;
+  }): { entry: Entry | null; position: Position } | null {
+    // Projections and what is being built take the long way.
+    const hosted = this.views.get(request.view)?.partitions[request.partition] ?? null;
+    if (hosted === null || hosted.projection !== null || hosted.view.offset < request.at.offset) return null;
+    const { view } = hosted;
+    const entry = view.get(request.key, request.at.time ?? view.logTime);
+    return { entry, position: positionOf(view) };
+  }
+
   async scan(request: {
     view: string;
     partition: number;

@@ -1,4 +1,4 @@
-import { TidelineError, toTidelineError, type Scheduler } from '#kernel';
+import { TidelineError, toTidelineError, type Clock, type Scheduler } from '#kernel';
 import type { Barrier } from './command-log.js';
 import type { Deadlines } from './deadlines.js';
 
@@ -6,7 +6,8 @@ import type { Deadlines } from './deadlines.js';
 export const BARRIER_WAITERS_MAX = 100_000;
 
 interface Waiter {
-  done: boolean;
+  /** Monotonic. */
+  readonly deadlineMs: number;
   readonly resolve: (barrier: Barrier) => void;
   readonly reject: (error: TidelineError) => void;
 }
@@ -24,9 +25,13 @@ export class BarrierGate {
   private gathering: Waiter[] = [];
   private asked: Waiter[] = [];
   private busy = false;
+  /** When the waiters are looked through for those whose time is over; Infinity: nobody waits. One deadline for all of them. */
+  private sweepAtMs = Number.POSITIVE_INFINITY;
+  private forgetSweep: () => void = () => undefined;
 
   constructor(
     private readonly options: {
+      readonly clock: Clock;
       readonly scheduler: Scheduler;
       readonly deadlines: Deadlines;
       /** Asks once. */
@@ -41,35 +46,25 @@ export class BarrierGate {
       return Promise.reject(new TidelineError('overloaded', `${BARRIER_WAITERS_MAX} reads wait for a barrier`));
     }
     return new Promise((resolve, reject) => {
-      const forget = this.options.deadlines.add(timeoutMs, () => {
-        waiter.done = true;
-        reject(new TidelineError('timeout', `no barrier within ${timeoutMs} ms`));
-      });
-      const waiter: Waiter = {
-        done: false,
-        resolve: (barrier) => {
-          forget();
-          resolve(barrier);
-        },
-        reject: (error) => {
-          forget();
-          reject(error);
-        },
-      };
-      this.gathering.push(waiter);
+      const deadlineMs = this.options.clock.monotonicMs() + timeoutMs;
+      this.gathering.push({ deadlineMs, resolve, reject });
+      if (deadlineMs < this.sweepAtMs) this.sweepAfter(timeoutMs, deadlineMs);
       if (!this.busy) {
         this.busy = true;
-        this.options.scheduler.defer(() => this.askOnce(0));
+        this.options.scheduler.defer(this.askFirst);
       }
     });
   }
 
+  private readonly askFirst = (): void => this.askOnce(0);
+
   private askOnce(attempt: number): void {
     // Those of a failed question ask again together with the new ones.
-    this.asked = [...this.asked, ...this.gathering].filter((waiter) => !waiter.done);
+    this.asked = this.asked.length === 0 ? this.gathering : [...this.asked, ...this.gathering];
     this.gathering = [];
     if (this.asked.length === 0) {
       this.busy = false;
+      this.stopSweeping();
       return;
     }
     this.options.ask().then(
@@ -77,7 +72,7 @@ export class BarrierGate {
         const answered = this.asked;
         this.asked = [];
         this.proceed();
-        for (const waiter of answered) if (!waiter.done) waiter.resolve(barrier);
+        for (let i = 0; i < answered.length; i++) answered[i].resolve(barrier);
       },
       (thrown: unknown) => {
         const error = toTidelineError(thrown);
@@ -89,13 +84,43 @@ export class BarrierGate {
         const refused = this.asked;
         this.asked = [];
         this.proceed();
-        for (const waiter of refused) if (!waiter.done) waiter.reject(error);
+        for (const waiter of refused) waiter.reject(error);
       },
     );
   }
 
   private proceed(): void {
-    if (this.gathering.length === 0) this.busy = false;
-    else this.askOnce(0);
+    if (this.gathering.length > 0) this.askOnce(0);
+    else {
+      this.busy = false;
+      this.stopSweeping();
+    }
   }
+
+  private sweepAfter(delayMs: number, atMs: number): void {
+    this.forgetSweep();
+    this.sweepAtMs = atMs;
+    this.forgetSweep = this.options.deadlines.add(delayMs, this.sweep);
+  }
+
+  private stopSweeping(): void {
+    this.forgetSweep();
+    this.sweepAtMs = Number.POSITIVE_INFINITY;
+  }
+
+  private readonly sweep = (): void => {
+    const now = this.options.clock.monotonicMs();
+    let next = Number.POSITIVE_INFINITY;
+    const late: Waiter[] = [];
+    const stay = (waiter: Waiter): boolean => {
+      if (waiter.deadlineMs <= now) late.push(waiter);
+      else next = Math.min(next, waiter.deadlineMs);
+      return waiter.deadlineMs > now;
+    };
+    this.asked = this.asked.filter(stay);
+    this.gathering = this.gathering.filter(stay);
+    this.sweepAtMs = Number.POSITIVE_INFINITY;
+    if (next < this.sweepAtMs) this.sweepAfter(next - now, next);
+    for (const { reject } of late) reject(new TidelineError('timeout', 'no barrier in time'));
+  };
 }

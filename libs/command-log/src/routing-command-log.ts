@@ -166,17 +166,28 @@ export class RoutingCommandLog implements CommandLog {
     });
   }
 
-  async barrier(target: Target, options: { readonly timeoutMs?: number } = {}): Promise<Barrier> {
+  barrier(target: Target, options: { readonly timeoutMs?: number } = {}): Promise<Barrier> {
+    const timeoutMs = options.timeoutMs ?? this.timeoutMs;
+    // What is known costs a read one promise.
+    if (!this.closed && this.map.has(target)) return this.gate(target).wait(timeoutMs);
+    return this.lookUpBarrier(target, timeoutMs);
+  }
+
+  private async lookUpBarrier(target: Target, timeoutMs: number): Promise<Barrier> {
     this.assertOpen();
     await this.lookUp(target);
+    return this.gate(target).wait(timeoutMs);
+  }
+
+  private gate(target: Target): BarrierGate {
     let gates = this.gates.get(target.topic);
     if (gates === undefined) this.gates.set(target.topic, (gates = []));
-    const gate = (gates[target.partition] ??= this.gateFor(target));
-    return gate.wait(options.timeoutMs ?? this.timeoutMs);
+    return (gates[target.partition] ??= this.gateFor(target));
   }
 
   private gateFor(target: Target): BarrierGate {
     return new BarrierGate({
+      clock: this.clock,
       scheduler: this.scheduler,
       deadlines: this.deadlines,
       ask: () => this.attemptOnLeader(target, this.attemptTimeoutMs, (node, group) => node.barrier(group)),

@@ -157,6 +157,13 @@ export interface ViewQuery {
     readonly at: ReadPoint;
     readonly timeoutMs: number;
   }): Promise<{ readonly entry: Entry | null; readonly position: Position }>;
+  /** As `get`, where the view is in this process and has applied the offset already; null: ask `get`, which waits, or says what is wrong. */
+  getNow?(request: {
+    readonly view: string;
+    readonly partition: number;
+    readonly key: Buffer;
+    readonly at: ReadPoint;
+  }): { readonly entry: Entry | null; readonly position: Position } | null;
   /** One partition; the gateway merges partitions. `after`: exclusive lower bound, null for none. */
   scan(request: {
     readonly view: string;

@@ -434,3 +434,116 @@ describe('a scan', () => {
     expect(answer.body.details.parameter).toBe(query.split('=')[0]);
   });
 });
+
+describe('a plain path, which is answered past the router, and the same path escaped', () => {
+  /** `key` as it is, and with its first letter escaped. */
+  const paths = (key: string): string[] =>
+    [key, `%${key.charCodeAt(0).toString(16)}${key.slice(1)}`].map((k) => entry(k));
+
+  interface Answer {
+    readonly status: number;
+    readonly headers: Record<string, string>;
+    readonly body: string;
+  }
+
+  const answerOf = async (path: string, init: RequestInit = {}): Promise<Answer> => {
+    const response = await fetch(gateway.url + path, init);
+    const headers = Object.fromEntries(response.headers);
+    delete headers['date'];
+    return { status: response.status, headers, body: await response.text() };
+  };
+
+  test('read the same', async () => {
+    const key = freshKey();
+    const absent = freshKey();
+    await fetch(gateway.url + entry(key), { method: 'PUT', body: 'value', headers: { 'content-type': 'text/x' } });
+    const { offset } = (await (
+      await fetch(`${gateway.url + entry(key)}?ttl=1h`, { method: 'PUT', body: Buffer.from([0, 200, 255]) })
+    ).json()) as { offset: number };
+    const asked: [key: string, query: string, init?: RequestInit][] = [
+      [key, ''],
+      [key, '?consistency=stale'],
+      [key, `?consistency=session&minOffset=${offset}`],
+      [key, '?consistency=bounded&maxLagMs=1000'],
+      [key, '?archived=true'],
+      [key, '?consistency=never'],
+      [key, '?nonsense=1'],
+      [key, '?consistency=stale&consistency=stale'],
+      [key, '?timeoutMs=0'],
+      [key, '?keyEncoding=base64url'],
+      [key, '', { headers: { 'if-none-match': `"${offset}"` } }],
+      [key, '', { headers: { 'if-none-match': '"1"' } }],
+      [absent, ''],
+      [absent, '?consistency=stale'],
+      [key, '', { method: 'HEAD' }],
+    ];
+    for (const [name, query, init] of asked) {
+      const [plain, escaped] = await Promise.all(paths(name).map((path) => answerOf(path + query, init)));
+      expect({ query, ...plain }).toEqual({ query, ...escaped });
+    }
+    expect((await answerOf(entry(key))).headers['tideline-expires-at']).toBeDefined();
+    expect((await answerOf('/v1/views/nowhere/entries/k')).body).toEqual(
+      (await answerOf('/v1/views/nowhere/entries/%6b')).body,
+    );
+  });
+
+  test('write the same, but for the offset', async () => {
+    const puts: [query: string, init: RequestInit][] = [
+      ['', { body: 'value' }],
+      ['', { body: Buffer.alloc(300_000, 9), headers: { 'content-type': 'image/x' } }],
+      ['', { body: '' }],
+      ['?ttl=30s&acks=leader', { body: 'value' }],
+      ['?acks=applied', { body: 'value' }],
+      ['?acks=never', { body: 'value' }],
+      ['?ttl=soon', { body: 'value' }],
+      ['', { body: 'value', headers: { 'if-match': '"1"' } }],
+      ['', { body: 'value', headers: { 'if-match': '"x"' } }],
+      ['', { body: 'value', headers: { 'if-none-match': '*' } }],
+      ['', { body: 'value', headers: { 'idempotency-key': 'k'.repeat(2000) } }],
+      ['', { body: 'value', headers: { 'content-type': 'x'.repeat(300) } }],
+      ['', { body: Buffer.alloc(1024 * 1024 + 1) }],
+    ];
+    const offsetless = ({ status, headers, body }: Answer): Answer => {
+      const { etag, ['tideline-offset']: offset, ['content-length']: _length, ...rest } = headers;
+      expect(etag === undefined).toBe(offset === undefined);
+      return { status, headers: rest, body: body.replace(/"offset":\d+|offset \d+/g, '"offset"') };
+    };
+    for (const [query, init] of puts) {
+      const answers: Answer[] = [];
+      for (const path of paths(freshKey())) {
+        answers.push(offsetless(await answerOf(path + query, { ...init, method: 'PUT' })));
+        await fetch(gateway.url + path, { method: 'DELETE' });
+      }
+      expect({ query, ...answers[0] }).toEqual({ query, ...answers[1] });
+    }
+  });
+
+  test('keep what was put, whichever way it came', async () => {
+    const key = freshKey();
+    const [plain, escaped] = paths(key);
+    const bytes = Buffer.from(Array.from({ length: 20_000 }, (_, i) => (i * 7) & 255));
+    for (const [put, get] of [
+      [plain, escaped],
+      [escaped, plain],
+    ]) {
+      await fetch(gateway.url + put, { method: 'PUT', body: bytes.subarray(0, put === plain ? 20_000 : 700) });
+      const got = Buffer.from(await (await fetch(gateway.url + get)).arrayBuffer());
+      expect(got.equals(bytes.subarray(0, put === plain ? 20_000 : 700))).toBe(true);
+    }
+  });
+
+  test('count in the same series of the metrics', async () => {
+    const key = freshKey();
+    for (const path of paths(key)) await fetch(gateway.url + path);
+    const text = await (await fetch(`${gateway.url}/metrics`)).text();
+    const series = text
+      .split('\n')
+      .filter(
+        (line) =>
+          line.startsWith('tideline_gateway_request_seconds_count') &&
+          line.includes('GET /v1/views/:view/entries/:key'),
+      );
+    expect(series.length).toBeGreaterThan(0);
+    expect(new Set(series.map((line) => line.replace(/ \d+$/, ''))).size).toBe(series.length);
+  });
+});

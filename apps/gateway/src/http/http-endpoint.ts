@@ -1,11 +1,12 @@
 import { Inject, Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
 import { TidelineError } from '#kernel';
-import { Metrics, ProblemFilter } from '#platform';
+import { DirectAnswers, Metrics, ProblemFilter } from '#platform';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { GatewayServices } from '../gateway-services.js';
 import { registerArchiveRoutes } from './archive-routes.js';
-import { registerCommandRoute, registerEntryRoutes } from './entry-routes.js';
+import { getEntriesDirectly, putEntriesDirectly } from './direct-entries.js';
+import { ENTRY_ROUTE, registerCommandRoute, registerEntryRoutes } from './entry-routes.js';
 import { registerParkedRoutes } from './parked-routes.js';
 import { registerRecordRoutes } from './record-routes.js';
 import { registerSnapshotRoutes } from './snapshot-routes.js';
@@ -44,6 +45,10 @@ export class HttpEndpoint implements OnModuleInit, BeforeApplicationShutdown {
     this.group(fastify, registerParkedRoutes, 'request-too-large', this.services.limits.requestBytesMax);
     this.group(fastify, registerSnapshotRoutes, 'request-too-large', this.services.limits.requestBytesMax);
     this.group(fastify, registerStreamRoutes, 'request-too-large', this.services.limits.requestBytesMax);
+    const direct = DirectAnswers.of(fastify);
+    const parts = { services: this.services, problems: this.filter };
+    direct?.add(getEntriesDirectly(parts, this.observer(`GET ${ENTRY_ROUTE}`)));
+    direct?.add(putEntriesDirectly(parts, this.observer(`PUT ${ENTRY_ROUTE}`)));
     serveWebSocketTails(fastify.server, this.services);
     this.stopCollecting = this.metrics.collect('tideline_tail_subscribers', (gauge) => {
       gauge.set({ kind: 'gateway' }, this.services.streams.count);
@@ -56,13 +61,24 @@ export class HttpEndpoint implements OnModuleInit, BeforeApplicationShutdown {
     await this.services.close();
   }
 
+  /** Counts requests of a route: how long each took, and its status. */
+  private observer(route: string): (seconds: number, status: number) => void {
+    const histogram = this.metrics.histogram('tideline_gateway_request_seconds');
+    const observers = new Map<Outcome, { observe: (value: number) => void }>();
+    return (seconds, status) => {
+      const outcome = outcomeOf(status);
+      let observer = observers.get(outcome);
+      if (!observer) observers.set(outcome, (observer = histogram.labels({ route, outcome })));
+      observer.observe(seconds);
+    };
+  }
+
   private group(
     fastify: FastifyInstance,
     register: (scope: FastifyInstance, services: GatewayServices) => void,
     tooLarge: 'record-too-large' | 'request-too-large',
     limit: number,
   ): void {
-    const seconds = this.metrics.histogram('tideline_gateway_request_seconds');
     void fastify.register(async (scope: FastifyInstance) => {
       scope.setErrorHandler((error: FastifyError, request: FastifyRequest, reply: FastifyReply) => {
         const told =
@@ -72,17 +88,12 @@ export class HttpEndpoint implements OnModuleInit, BeforeApplicationShutdown {
         this.filter.answer(told, request, reply);
       });
       scope.addHook('onRoute', (route) => {
-        const observers = new Map<Outcome, { observe: (value: number) => void }>();
         const methods = Array.isArray(route.method) ? route.method.join('|') : route.method;
-        const label = `${methods} ${route.url}`;
-        const observe = (_request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
-          const outcome = outcomeOf(reply.statusCode);
-          let observer = observers.get(outcome);
-          if (!observer) observers.set(outcome, (observer = seconds.labels({ route: label, outcome })));
-          observer.observe(reply.elapsedTime / 1000);
+        const observe = this.observer(`${methods} ${route.url}`);
+        route.onResponse = (_request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
+          observe(reply.elapsedTime / 1000, reply.statusCode);
           done();
         };
-        route.onResponse = observe;
       });
       register(scope, this.services);
     });

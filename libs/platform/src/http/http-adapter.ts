@@ -9,6 +9,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { TidelineError } from '#kernel';
 import { parseJson } from '../safe-json.js';
 import type { TidelineOptions } from '../options/options.js';
+import { DirectAnswers } from './direct-answers.js';
 import { PROBLEM_CONTENT_TYPE, toProblem } from './problem-details.js';
 import { ProblemFilter } from './problem-filter.js';
 import { RouteMethods } from './route-methods.js';
@@ -52,9 +53,11 @@ export function createHttpEdge(limits: HttpLimits): HttpEdge {
     clientErrorHandler: answerUnreadableRequest,
   });
   const fastify = adapter.getInstance() as unknown as FastifyInstance;
+  const direct = DirectAnswers.install(fastify);
   let draining = false;
   const drain = (): void => {
     draining = true;
+    direct.stop();
   };
   fastify.addHook('onRequest', (request, reply, done) => {
     if (!draining || SERVED_WHILE_DRAINING.test(request.url)) return done();

@@ -1,3 +1,4 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Catch, HttpException, Logger, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
 import { RpcException } from '@nestjs/microservices';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -40,6 +41,20 @@ export class ProblemFilter implements ExceptionFilter {
       // A string goes out as it is: the serializer of a route is for its good answers.
       .serializer((payload: unknown) => payload as string)
       .send(JSON.stringify(problem.body));
+  }
+
+  /** On Node's own response, for what was answered past Fastify. Returns the status. */
+  answerDirectly(thrown: unknown, request: IncomingMessage, response: ServerResponse): number {
+    const error = toTidelineError(thrown);
+    const { status, headers, body } = toProblem(error, { write: isWriteMethod(request.method ?? 'GET') });
+    if (status === 500) this.#log(`${request.method} ${request.url}`, error);
+    if (response.headersSent) response.destroy();
+    else {
+      const text = JSON.stringify(body);
+      const length = String(Buffer.byteLength(text));
+      response.writeHead(status, { ...headers, 'content-length': length }).end(text);
+    }
+    return status;
   }
 
   #asTidelineError(thrown: unknown, request: FastifyRequest): TidelineError {
