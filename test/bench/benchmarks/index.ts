@@ -1,6 +1,7 @@
 import type { Benchmark } from '../bench.js';
 import { appendBatches } from './append-batches.js';
 import { archive } from './archive.js';
+import { compression } from './compression.js';
 import { getNative } from './get-native.js';
 import { getRest } from './get-rest.js';
 import { growth } from './growth.js';
@@ -32,6 +33,7 @@ export const benchmarks: readonly Benchmark[] = [
   memory,
   viewMap,
   archive,
+  compression,
   snapshot,
   scan,
   ttlChurn,
