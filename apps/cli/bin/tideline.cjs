@@ -1,7 +1,7 @@
 #!/usr/bin/env -S node --enable-source-maps --max-semi-space-size=64 --initial-old-space-size=256
 // CommonJS on purpose: libuv reads UV_THREADPOOL_SIZE when its pool is first used, and loading an ES module uses the pool.
-// A stuck disk must not starve the other partitions of threads, so the pool is larger than libuv's 4.
-process.env.UV_THREADPOOL_SIZE ??= '32';
+// More than libuv's 4, so that several partitions can be written at once; far more than cores makes each write wake a cold thread.
+process.env.UV_THREADPOOL_SIZE ??= String(Math.max(8, 2 * require('node:os').availableParallelism()));
 import('../../../dist/apps/cli/src/main.js')
   .then(({ main }) => main(process.argv))
   .catch((error) => {

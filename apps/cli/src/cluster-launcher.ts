@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
+import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -25,7 +26,7 @@ export interface ClusterLauncherOptions {
 }
 
 /** libuv's pool carries the synced writes; see apps/cli/bin/tideline.cjs. */
-const THREADPOOL_SIZE = '32';
+const THREADPOOL_SIZE = String(Math.max(8, 2 * availableParallelism()));
 /**
  * What every server process runs with; package.json, Dockerfile and bin/tideline.cjs say the same.
  *

@@ -23,7 +23,7 @@ import { lockDirectorySync } from './directory-lock.js';
 import type { DiskCallback, DiskFile, FileSystem, OpenOptions } from './file-system.js';
 
 /**
- * The real disk through node:fs. Callbacks run on libuv's pool (raise UV_THREADPOOL_SIZE with the number of partitions). A folder is synced
+ * The real disk through node:fs. Callbacks run on libuv's pool: UV_THREADPOOL_SIZE is how many files are written at once. A folder is synced
  * through a read-only handle; where the platform has no such thing (Windows) renames are as durable as they are.
  */
 class NodeFile implements DiskFile {
