@@ -214,12 +214,18 @@ describe('a view with an archive', () => {
     archive.down = false;
     await time.advance(40_000);
     expect(archive.stored).toEqual(['k1=1', 'k2=2']);
-    expect(expired()).toBe(2);
+    // They are counted as evicted, and as nothing else.
+    expect([evicted, expired()]).toEqual([2, 0]);
+    await append(put('k6', '6', 1000));
+    await time.advance(40_000);
+    expect([evicted, expired()]).toEqual([3, 1]);
     const asked = { view: VIEW, key: null, from: null, to: null, limit: 9, cursor: null, latest: false };
     const { entries } = await views.archive(asked);
     expect(entries.map(({ key, evicted: byRoom }) => [String(key), byRoom])).toEqual([
       ['k1', true],
       ['k2', true],
+      ['k3', true],
+      ['k6', false],
     ]);
   });
 

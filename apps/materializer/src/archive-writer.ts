@@ -18,8 +18,8 @@ export interface ArchiveWriterOptions {
   readonly partition: PartitionId;
   readonly state: MapView;
   readonly scheduler: Scheduler;
-  /** So many entries are archived and have left memory. */
-  readonly removed: (count: number) => void;
+  /** Entries are archived and have left memory; so many of them because they had expired, the others because they had to make room. */
+  readonly removed: (expired: number) => void;
   /** A write failed; the entries stay. */
   readonly failed: (error: TidelineError) => void;
 }
@@ -81,7 +81,8 @@ export class ArchiveWriter {
       this.lastError = null;
       this.retryMs = RETRY_MS_MIN;
     }
-    this.options.removed(removed);
+    // Those that were evicted were out of the index already, and are counted since.
+    this.options.removed(removed - entries.filter(({ evicted }) => evicted).length);
     this.workLater();
   }
 

@@ -16,6 +16,8 @@ export interface VersionHost {
   close(view: HostedView, successor: boolean): void;
   /** The partitions of a version as of their newest snapshots; null when there is not one of each. */
   restore(id: string, topic: TopicDescription, clusterId: string): Promise<readonly MapView[] | null>;
+  /** Takes away this host's snapshots of versions that are not served any more, when it has one of the view that is. */
+  discard(ids: readonly string[], by: HostedView, where: { topic: TopicDescription; clusterId: string }): void;
 }
 
 /** The states of a version whose code is gone, as of its last snapshot: better than nothing for who asks for stale reads. */
@@ -83,7 +85,7 @@ export class ProjectionVersions {
         view.newest = this.options.host.open(definition, topic!, cluster.clusterId);
         if (previous !== undefined) view.older = this.options.host.open(previous, topic!, cluster.clusterId);
         else void this.keep(view, topic!, cluster.clusterId);
-        void this.catchUp(view, topic!.name);
+        void this.catchUp(view, topic!, cluster.clusterId);
       }
     }
   }
@@ -100,7 +102,7 @@ export class ProjectionVersions {
   private async keep(view: ProjectedView, topic: TopicDescription, clusterId: string): Promise<void> {
     const [{ name, version }] = view.definitions;
     const { newest } = view;
-    for (let below = version - 1; below >= 1 && below >= version - KEPT_VERSIONS_BACK; below--) {
+    for (const below of versionsBelow(version)) {
       const partitions = await this.options.host.restore(`${name}@${below}`, topic, clusterId);
       if (this.closed || view.newest !== newest || view.caughtUp) return;
       if (partitions === null) continue;
@@ -110,7 +112,7 @@ export class ProjectionVersions {
   }
 
   /** Follows the newest version until it has caught up with the log, and lets it take over. */
-  private async catchUp(view: ProjectedView, topic: string): Promise<void> {
+  private async catchUp(view: ProjectedView, topic: TopicDescription, clusterId: string): Promise<void> {
     const { log, clock, scheduler, host, swapped } = this.options;
     const newest = view.newest!;
     const partitions = (): HostedPartition[] => newest.partitions.filter(isOpen);
@@ -122,7 +124,7 @@ export class ProjectionVersions {
       if (partitions().length === newest.partitions.length && (view.targets.length === 0 || there)) {
         view.began ??= { ms: clock.monotonicMs(), offset: appliedBy(newest) };
         const barriers = await Promise.all(
-          newest.partitions.map((_, partition) => log.barrier({ topic, partition })),
+          newest.partitions.map((_, partition) => log.barrier({ topic: topic.name, partition })),
         ).catch(() => null);
         if (this.closed || view.newest !== newest) return;
         if (barriers !== null) {
@@ -140,7 +142,10 @@ export class ProjectionVersions {
     const { older } = view;
     view.older = null;
     if (older) host.close(older, true);
-    swapped?.(view.name, view.definitions[0].version);
+    const [{ name, version }] = view.definitions;
+    const below = versionsBelow(version).map((one) => `${name}@${one}`);
+    host.discard(below, newest, { topic, clusterId });
+    swapped?.(name, version);
   }
 
   /** Whose states are served under this name; null: none of that name is hosted. */
@@ -211,6 +216,10 @@ export class ProjectionVersions {
     this.closed = true;
   }
 }
+
+/** Those that may have left something behind, newest first. */
+const versionsBelow = (version: number): number[] =>
+  Array.from({ length: Math.min(version - 1, KEPT_VERSIONS_BACK) }, (_, i) => version - 1 - i);
 
 /** Newest first. @throws TidelineError `bad-option` */
 export const versionsByName = (

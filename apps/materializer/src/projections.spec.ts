@@ -44,8 +44,8 @@ class World {
   readonly time = new VirtualTime();
   readonly log: MemoryCommandLog;
   readonly reports: string[] = [];
-  private readonly fileSystem = new MemoryFileSystem(this.time);
-  private readonly catalog = new InMemorySnapshotCatalog();
+  readonly fileSystem = new MemoryFileSystem(this.time);
+  readonly catalog = new InMemorySnapshotCatalog();
 
   constructor(topics: readonly MemoryTopic[] = [{ name: 'events', partitions: 2 }]) {
     this.log = new MemoryCommandLog({ topics, clock: this.time, scheduler: this.time });
@@ -340,6 +340,37 @@ describe('a new version', () => {
     await world.append(0, ...Array.from({ length: 9 }, () => event('b', 'x')));
     expect(JSON.parse((await world.time.until(waiting)).entry!.value.toString())).toEqual({ count: 210, last: 'new' });
     await expect(world.get(host, 'a', true, 'counts@1')).rejects.toMatchObject({ code: 'unknown-view' });
+  });
+
+  /** Views of which there are snapshots: in the catalog, and as files. */
+  const snapshotsOf = async (world: World): Promise<string[]> => {
+    const catalogued = (await world.catalog.list()).map(({ view }) => `${view} catalogued`);
+    const [cluster] = world.fileSystem.readdirSync('/snapshots');
+    const folders = world.fileSystem.readdirSync(`/snapshots/${cluster}`);
+    const filed = folders.flatMap((folder) =>
+      world.fileSystem.readdirSync(`/snapshots/${cluster}/${folder}`).map(() => `${folder.split('-')[0]} file`),
+    );
+    return [...new Set([...catalogued, ...filed])].toSorted();
+  };
+
+  test.each([
+    ['was served until then', [Counts, CountsByTen]],
+    ['had no code any more', [CountsByTen]],
+  ])('leaves no snapshots of an old version that %s, once it serves and has one itself', async (_which, views) => {
+    const world = await withSnapshot();
+    const release = gate(world);
+    const host = world.host(views);
+    await world.time.advance(3000);
+    const before = await snapshotsOf(world);
+    expect(before).toEqual(expect.arrayContaining(['counts@1 catalogued', 'counts@1 file']));
+    expect(before.join()).not.toContain('counts@2');
+    release();
+    await world.time.advance(1000);
+    expect(await world.described(host)).toMatchObject({ version: 2, state: 'live' });
+    const after = await snapshotsOf(world);
+    expect(after).toEqual(expect.arrayContaining(['counts@2 catalogued', 'counts@2 file']));
+    expect(after.join()).not.toContain('counts@1');
+    expect(world.reports).toEqual([]);
   });
 
   test('without the old code leaves the old snapshot to stale reads until it has caught up', async () => {

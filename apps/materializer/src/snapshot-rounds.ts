@@ -118,6 +118,11 @@ export class SnapshotRounds {
     return entry;
   }
 
+  /** When those that were asked for so far are written. */
+  settled(): Promise<void> {
+    return this.queue;
+  }
+
   /** Before a stop: what has changed, as far as that goes within the time. */
   async finish(withinMs: number): Promise<void> {
     this.untilMs = this.options.clock.monotonicMs() + withinMs;

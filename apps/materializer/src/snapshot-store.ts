@@ -187,6 +187,19 @@ export class SnapshotStore {
     }
   }
 
+  /** Takes away all snapshots of a partition that this host has. Never rejects. */
+  async discardAll(source: SnapshotSource): Promise<void> {
+    const { fileSystem, catalog, report } = this.options;
+    const folder = this.folder(source);
+    try {
+      for (const entry of await this.list(source)) await catalog.remove(entry);
+      if (!fileSystem.existsSync(folder)) return;
+      for (const name of fileSystem.readdirSync(folder)) fileSystem.unlinkSync(join(folder, name));
+    } catch (error) {
+      report(`old snapshots of ${nameOf(source)} are not taken away: ${toTidelineError(error).message}`);
+    }
+  }
+
   private slot({ view, partition }: SnapshotSource): SnapshotSlot & { readonly host: string } {
     return { view, partition, slot: ALL_SLOTS, host: this.options.host };
   }

@@ -124,6 +124,7 @@ export class ViewHost implements ViewQuery {
           closeView(view, successor ? SUPERSEDED : undefined);
         },
         restore: (id, topic, clusterId) => this.restoreAll(id, topic, clusterId),
+        discard: (ids, by, where) => void this.discardSnapshots(ids, by, where),
       },
       log: options.log,
       clock: options.clock,
@@ -293,6 +294,24 @@ export class ViewHost implements ViewQuery {
     return maps;
   }
 
+  private async discardSnapshots(
+    ids: readonly string[],
+    by: HostedView,
+    { topic, clusterId }: { readonly topic: TopicDescription; readonly clusterId: string },
+  ): Promise<void> {
+    const { snapshots } = this.options;
+    if (!snapshots) return;
+    // After a restart there must be something to show. And one that is being written of a view that has just been closed would be left.
+    for (const hosted of by.partitions) this.rounds?.request(hosted);
+    await this.rounds?.settled();
+    for (const id of ids) {
+      for (const { partition, group } of topic.partitions) {
+        if (this.closed || this.views.has(id)) return;
+        await snapshots.store.discardAll({ clusterId, view: id, partition, group });
+      }
+    }
+  }
+
   /** Feeds the view from where it is. */
   private host(
     hosted: HostedView,
@@ -313,7 +332,7 @@ export class ViewHost implements ViewQuery {
           state: view,
           scheduler,
           removed: (count) => {
-            this.expired(name, partition, count);
+            if (count > 0) this.expired(name, partition, count);
             if (!archiver!.full) feed.resume();
           },
           failed: (error) => this.archiveFailed(name, partition, error),
