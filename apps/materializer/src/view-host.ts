@@ -57,7 +57,9 @@ const EXPIRE_SLICE_MS = 4;
 const EXPIRE_STEP = 50;
 /** Keys put in order in one go before a scan. */
 const SCAN_SLICE_KEYS = 500;
-const RECLAIM_SLICE_BYTES = 1024 * 1024;
+/** Memory is given back for so long in one go, and so much between looks at the clock. */
+const RECLAIM_SLICE_MS = 4;
+const RECLAIM_STEP_BYTES = 64 * 1024;
 const HOUSEKEEPING_MS = 100;
 
 /** What reads are made of: an open partition, or the states that a version without code has left. */
@@ -704,7 +706,7 @@ export class ViewHost implements ViewQuery {
         } else {
           if (this.expireSlice(name, hosted)) busy = true;
         }
-        view.reclaim(RECLAIM_SLICE_BYTES);
+        this.reclaimSlice(view);
         askForTime(topic, hosted, this.options.log, this.options.clock.wallMs());
       }
     }
@@ -730,6 +732,12 @@ export class ViewHost implements ViewQuery {
     }
     if (removed > 0) this.expired(name, partition, removed);
     return more;
+  }
+
+  private reclaimSlice(view: MapView): void {
+    const { clock } = this.options;
+    const until = clock.monotonicMs() + RECLAIM_SLICE_MS;
+    while (view.reclaim(RECLAIM_STEP_BYTES) > 0 && clock.monotonicMs() < until);
   }
 
   /** A snapshot could not be written; the one before is still there. */

@@ -601,7 +601,7 @@ export class MapView {
     if (bucket < 0) return null;
     const stored = slot.load(bucket);
     if (stored.expiresAt <= time) return null;
-    return this.state.entryOf(stored, Buffer.isBuffer(key) ? { key } : undefined);
+    return this.state.entryOf(stored, true, Buffer.isBuffer(key) ? key : null);
   }
 
   /** @throws TidelineError `not-ready` for a slot that is stopped */
@@ -639,7 +639,7 @@ export class MapView {
         return false;
       }
       bytes += size;
-      entries.push(state.entryOf(stored, { value: values }));
+      entries.push(state.entryOf(stored, values));
       return true;
     });
     return { entries, more };

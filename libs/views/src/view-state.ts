@@ -64,14 +64,14 @@ export class ViewState {
    * What is in the scratch, as an object to keep. Its buffers never change; nobody may write to them. `key`: the entry's, to be taken
    * instead of a copy.
    */
-  entryOf(stored: StoredEntry, { key, value = true }: { readonly key?: Buffer; readonly value?: boolean } = {}): Entry {
+  entryOf(stored: StoredEntry, withValue = true, key: Buffer | null = null): Entry {
     const { chunk, words, keyStart, keyEnd, valueStart, valueEnd } = stored;
     // The bytes of an entry of this size are never written again (see Slot).
-    if (stored.end - stored.start > SHARED_ENTRY_BYTES_MAX) return this.viewOf(stored, value);
+    if (stored.end - stored.start > SHARED_ENTRY_BYTES_MAX) return this.viewOf(stored, withValue);
     return this.describe(
       stored,
       key ?? this.copies.take(chunk, words, keyStart, keyEnd),
-      value ? this.copies.take(chunk, words, valueStart, valueEnd) : NO_BYTES,
+      withValue ? this.copies.take(chunk, words, valueStart, valueEnd) : NO_BYTES,
     );
   }
 
