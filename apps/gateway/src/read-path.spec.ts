@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { asLogTime, asOffset } from '#kernel';
+import { TidelineError, asLogTime, asNodeId, asOffset, asTerm, systemScheduler } from '#kernel';
 import type { Entry } from '#views';
-import { consistencyOf, mergePages } from './read-path.js';
+import { LINEARIZABLE, ReadPath, consistencyOf, mergePages } from './read-path.js';
 
 const entryOf = (key: string): Entry => ({
   key: Buffer.from(key),
@@ -65,5 +65,72 @@ describe('a consistency', () => {
     expect(() => consistencyOf({ consistency: 'bounded', ...none })).toThrow('maxLagMs');
     expect(() => consistencyOf({ consistency: 'stale', minOffset: asOffset(1), maxLagMs: null })).toThrow('minOffset');
     expect(() => consistencyOf({ consistency: 'session', minOffset: null, maxLagMs: 1 })).toThrow('maxLagMs');
+  });
+});
+
+describe('a read at a node that does not lead', () => {
+  /** A view that has applied offset 10, and a log that counts how often the leader is asked. */
+  const follower = () => {
+    const counts = { barriers: 0 };
+    const clock = { now: 0, monotonicMs: () => clock.now, wallMs: () => clock.now };
+    const topic = { name: 'things', partitions: [{ partition: 0, leader: asNodeId(2), term: asTerm(3) }] };
+    const position = { offset: asOffset(10), logTime: asLogTime(1) };
+    const reads = new ReadPath({
+      log: {
+        barrier: () => {
+          counts.barriers++;
+          return Promise.resolve({ offset: asOffset(10), time: asLogTime(1), term: asTerm(3), node: asNodeId(2) });
+        },
+      } as never,
+      views: {
+        getNow: ({ at }: { at: { offset: number } }) => (at.offset > 10 ? null : { entry: entryOf('key'), position }),
+        get: () => Promise.reject(new TidelineError('timeout', 'the view is not there yet')),
+      } as never,
+      topics: { knownView: (view: string) => ({ view, topic }) } as never,
+      limits: { readTimeoutMs: 100 } as never,
+      time: { clock, scheduler: systemScheduler },
+    });
+    return { reads, counts, clock };
+  };
+  const KEY = Buffer.from('key');
+
+  test('is answered by its own view, and at once, where it asks for no more than that: stale, or a session whose writes are there', async () => {
+    const { reads, counts } = follower();
+    for (const consistency of [{ kind: 'stale' }, { kind: 'session', after: asOffset(10) }] as const) {
+      const read = reads.getNow('things', KEY, consistency);
+      expect(read).toMatchObject({ position: { offset: 10 }, node: 2 });
+      expect(await reads.get('things', KEY, consistency)).toEqual(read);
+    }
+    expect(counts.barriers).toBe(0);
+  });
+
+  test('waits for its own view, and for nobody else, when the writes of its session are not there yet', async () => {
+    const { reads, counts } = follower();
+    const session = { kind: 'session', after: asOffset(11) } as const;
+    expect(reads.getNow('things', KEY, session)).toBeNull();
+    await expect(reads.get('things', KEY, session)).rejects.toMatchObject({ code: 'timeout' });
+    expect(counts.barriers).toBe(0);
+  });
+
+  test('asks the leader once for all that may be as old as the bound', async () => {
+    const { reads, counts, clock } = follower();
+    const bounded = { kind: 'bounded', maxLagMs: 50 } as const;
+    expect(reads.getNow('things', KEY, bounded)).toBeNull();
+    await reads.get('things', KEY, bounded);
+    clock.now = 50;
+    expect(reads.getNow('things', KEY, bounded)).not.toBeNull();
+    await reads.get('things', KEY, bounded);
+    expect(counts.barriers).toBe(1);
+    clock.now = 51;
+    expect(reads.getNow('things', KEY, bounded)).toBeNull();
+    await reads.get('things', KEY, bounded);
+    expect(counts.barriers).toBe(2);
+  });
+
+  test('has a barrier of its own where it is linearizable', async () => {
+    const { reads, counts } = follower();
+    expect(reads.getNow('things', KEY, LINEARIZABLE)).toBeNull();
+    await reads.get('things', KEY, LINEARIZABLE);
+    expect(counts.barriers).toBe(1);
   });
 });

@@ -197,6 +197,15 @@ describe('barriers', () => {
     expect(one.calls.barrier).toBe(asked + 1);
   });
 
+  test('at a node that does not lead cost the leader one for all callers of a turn, and the node itself none', async () => {
+    const { time, log, one, two } = setUp({ local: 1 });
+    await time.until(log.barrier(TARGET));
+    const asked = one.calls.barrier;
+    await time.until(Promise.all(Array.from({ length: 100 }, () => log.barrier(TARGET))));
+    expect(one.calls.barrier).toBe(asked + 1);
+    expect(two.calls.barrier).toBe(0);
+  });
+
   test('who comes while a barrier is under way gets the next one', async () => {
     const { time, log, one } = setUp();
     await time.until(log.barrier(TARGET));

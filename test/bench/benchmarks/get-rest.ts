@@ -1,5 +1,5 @@
 import { TidelineClient } from '#client';
-import type { Benchmark } from '../bench.js';
+import type { Benchmark, Sample } from '../bench.js';
 import { JsonClient } from '../json-client.js';
 import { leadingNumber } from '../looping.js';
 import { startEtcd } from '../peers/etcd.js';
@@ -13,10 +13,21 @@ const LEVELS = ['linearizable', 'session', 'stale'] as const;
 
 const levelOf = (which: string): (typeof LEVELS)[number] => LEVELS.find((level) => which.includes(level))!;
 
+/** The connections shared out evenly; otherwise all of them are the leader's. */
+const isOverAllNodes = (which: string): boolean => which.includes('over all nodes');
+
 const isByLease = (which: string): boolean => which.endsWith('by lease');
 
 /** etcd has two levels: who wants to read his own writes there reads linearizably. */
 const etcdIsSerializable = (which: string): boolean => levelOf(which) === 'stale';
+
+/** Loads that ran at the same time, as one; latencies are those of the slowest. */
+const together = (samples: readonly Sample[]): Sample => ({
+  value: samples.reduce((sum, { value }) => sum + value, 0),
+  operations: samples.reduce((sum, { operations }) => sum + (operations ?? 0), 0),
+  p50Ms: Math.max(...samples.map(({ p50Ms }) => p50Ms ?? 0)),
+  p99Ms: Math.max(...samples.map(({ p99Ms }) => p99Ms ?? 0)),
+});
 
 export const getRest: Benchmark = {
   name: 'get-rest',
@@ -28,6 +39,8 @@ export const getRest: Benchmark = {
     ...LEVELS.map((level) => `64 connections, ${level}`),
     '256 connections, linearizable',
     '64 connections, linearizable by lease',
+    '63 connections over all nodes, linearizable',
+    '63 connections over all nodes, stale',
   ],
   peers: ['etcd'],
   ours: async ({ directory }, which) => {
@@ -46,10 +59,17 @@ export const getRest: Benchmark = {
       session: `?consistency=session&minOffset=${newest}`,
       stale: '?consistency=stale',
     };
-    const load = { url, connections: leadingNumber(which), script: tidelineGets(query[level]), directory };
+    const urls = isOverAllNodes(which)
+      ? cluster.launcher.gateways.map(({ httpAddress }) => `http://${httpAddress}`)
+      : [url];
+    const connections = Math.floor(leadingNumber(which) / urls.length);
+    const load = { connections, script: tidelineGets(query[level]), directory };
     return {
-      description: `Tideline ×3, ${level}${isByLease(which) ? ' by lease' : ''}`,
-      run: (seconds) => cluster.measured(() => runWrk({ ...load, seconds })),
+      description: `Tideline ×3, ${level}${isByLease(which) ? ' by lease' : ''}${urls.length > 1 ? ', all nodes asked' : ''}`,
+      run: (seconds) =>
+        cluster.measured(async () =>
+          together(await Promise.all(urls.map((each) => runWrk({ ...load, url: each, seconds })))),
+        ),
       stop: () => cluster.stop(),
     };
   },
