@@ -24,14 +24,20 @@ export const describeTideline = (nodes: number): string => `Tideline ×${nodes},
 
 export const startTideline = async (
   directory: string,
-  options: { readonly nodes?: number; readonly topics?: string; readonly readMode?: 'barrier' | 'lease' } = {},
+  options: {
+    readonly nodes?: number;
+    readonly split?: boolean;
+    readonly topics?: string;
+    readonly readMode?: 'barrier' | 'lease';
+  } = {},
 ): Promise<TidelineCluster> => {
   const nodes = options.nodes ?? 3;
   const launcher = new ClusterLauncher({
     nodes,
     dataDir: join(directory, 'tideline'),
-    basePort: await freeBasePort(nodes),
-    split: false,
+    // The split shape has two materializers and a gateway beside the log nodes.
+    basePort: await freeBasePort(options.split ? nodes + 3 : nodes),
+    split: options.split === true,
     options: {
       'log-level': 'warn',
       ...(options.topics ? { topics: options.topics } : {}),

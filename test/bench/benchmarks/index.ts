@@ -15,6 +15,7 @@ import { putRest } from './put-rest.js';
 import { replay } from './replay.js';
 import { scale } from './scale.js';
 import { scan } from './scan.js';
+import { shape } from './shape.js';
 import { snapshot } from './snapshot.js';
 import { tail } from './tail.js';
 import { ttlChurn } from './ttl-churn.js';
@@ -39,6 +40,7 @@ export const benchmarks: readonly Benchmark[] = [
   ttlChurn,
   leaderKill,
   growth,
+  shape,
   idle,
   scale,
 ];
