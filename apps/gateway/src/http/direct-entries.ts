@@ -86,7 +86,7 @@ const askedGet = (services: GatewayServices, { headers, url }: IncomingMessage):
 
 /** GET of an entry, on Node's own request and response. */
 export const getEntriesDirectly = ({ services, problems }: DirectEntriesParts, observe: Observe): DirectAnswer => {
-  const { clock } = services.time;
+  const { clock, scheduler } = services.time;
   return (request, response) => {
     if (request.method !== 'GET') return false;
     const asked = askedGet(services, request);
@@ -104,7 +104,16 @@ export const getEntriesDirectly = ({ services, problems }: DirectEntriesParts, o
     try {
       const read = services.reads.getNow(view, key, consistency);
       if (read === null) services.reads.get(view, key, consistency, timeoutMs).then(answer, refuse);
-      else answer(read);
+      // All that came in one turn is answered together: a write to a socket wakes who waits there, and takes the core from who would write the next.
+      else {
+        scheduler.defer(() => {
+          try {
+            answer(read);
+          } catch (error) {
+            refuse(error);
+          }
+        });
+      }
     } catch (error) {
       refuse(error);
     }
