@@ -37,16 +37,6 @@ export const stopAll = async (children: readonly ChildProcess[]): Promise<void> 
   );
 };
 
-const POLL_MS = 100;
-
-export const untilTrue = async (what: string, condition: () => Promise<boolean>, timeoutMs = 30_000): Promise<void> => {
-  const deadline = performance.now() + timeoutMs;
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`waited ${timeoutMs} ms for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-  }
-};
-
 const TICKS_PER_SECOND = 100;
 
 /** User and system CPU time a process has used so far, seconds, with that of its children that have ended; 0 where /proc is missing. */

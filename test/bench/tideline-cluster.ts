@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { ClusterLauncher } from '../../apps/cli/src/cluster-launcher.js';
 import { freeBasePort } from '../support/free-ports.js';
-import { leaderFirst, measuringCpu, profileProcesses, untilTrue } from './processes.js';
+import { leaderFirst, measuringCpu, profileProcesses } from './processes.js';
+import { untilTrue } from '../support/until-true.js';
 import type { Sample } from './bench.js';
 
 /** Standalone nodes, three unless said otherwise, with their defaults (synced), as every benchmark of ours uses them. */

@@ -6,7 +6,9 @@ import { parseArgs } from 'node:util';
 import { TidelineClient } from '#client';
 import { ClusterLauncher, type LaunchedProcess } from '../../apps/cli/src/cluster-launcher.js';
 import { startProgress } from '../../apps/cli/src/progress.js';
+import { untilTrue } from '../support/until-true.js';
 import { freeBasePort } from '../support/free-ports.js';
+import { Differences, say } from './differences.js';
 
 /**
  * `npm run demo [-- --limit N] [--keep]`: three nodes, a real data set of 231,083 flights, the leader killed half way, and the proof that
@@ -30,7 +32,6 @@ const keyOf = (flight: Flight): string => `${flight.distance}/${Math.floor(fligh
 
 const valueOf = (flight: Flight, n: number): string => JSON.stringify({ n, ...flight });
 
-const say = (text: string): void => console.log(text);
 const seconds = (sinceMs: number): string => `${((performance.now() - sinceMs) / 1000).toFixed(1)} s`;
 const count = (n: number): string => n.toLocaleString('en-US');
 
@@ -213,13 +214,7 @@ export const runFlights = async (args: readonly string[]): Promise<number> => {
     onUnexpectedExit: (process_, why) =>
       console.error(`${process_.name} ended: ${why}; see ${launcher.logFile(process_)}`),
   });
-  let problems = 0;
-  const report = (what: string, found: readonly string[]): void => {
-    problems += found.length;
-    say(`${found.length === 0 ? 'ok  ' : 'FAIL'} ${what}`);
-    for (const problem of found.slice(0, 5)) say(`       ${problem}`);
-    if (found.length > 5) say(`       … and ${found.length - 5} more`);
-  };
+  const differences = new Differences();
   const began = performance.now();
   try {
     await launcher.start();
@@ -243,35 +238,33 @@ export const runFlights = async (args: readonly string[]): Promise<number> => {
       await caughtUp(node, ends);
       const logBegan = performance.now();
       const log = await checkLog(node, flights, ends);
-      report(
+      differences.report(
         `${node.name}: ${count(log.records)} records, each once and in order (${seconds(logBegan)})`,
         log.problems,
       );
       const viewBegan = performance.now();
       const view = await checkView(node, expected);
-      report(
+      differences.report(
         `${node.name}: view of ${count(view.entries)} entries equals a fold of the file (${seconds(viewBegan)})`,
         view.problems,
       );
     }
   } finally {
     await launcher.stop();
-    if (!values.keep && problems === 0) rmSync(dataDir, { recursive: true, force: true });
+    if (!values.keep && differences.count === 0) rmSync(dataDir, { recursive: true, force: true });
     else say(`data and logs kept in ${dataDir}`);
   }
-  say(problems === 0 ? `demo passed in ${seconds(began)}` : `demo FAILED: ${problems} differences`);
-  return problems === 0 ? 0 : 1;
+  say(differences.count === 0 ? `demo passed in ${seconds(began)}` : `demo FAILED: ${differences.count} differences`);
+  return differences.count === 0 ? 0 : 1;
 };
 
 const CATCH_UP_MS = 30_000;
 
 /** The killed node reads from its own log: wait until that has everything. */
 const caughtUp = async (node: LaunchedProcess, ends: readonly number[]): Promise<void> => {
-  const deadline = performance.now() + CATCH_UP_MS;
-  for (;;) {
+  const hasAll = async (): Promise<boolean> => {
     const have = await partitionsOf(node);
-    if (ends.every((end, i) => (have[i]?.commitOffset ?? 0) >= end)) return;
-    if (performance.now() > deadline) throw new Error(`${node.name} has not caught up after ${CATCH_UP_MS} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+    return ends.every((end, i) => (have[i]?.commitOffset ?? 0) >= end);
+  };
+  await untilTrue(`${node.name} to catch up`, hasAll, CATCH_UP_MS);
 };

@@ -9,6 +9,8 @@ import { startProgress } from '../../apps/cli/src/progress.js';
 import { freeBasePort } from '../support/free-ports.js';
 import { TOPIC, VIEW, maintainerName } from './debian-view.js';
 import { keyOfPackage, readPackageFile, readPackageIndex, type Package, type PackageIndex } from './package-index.js';
+import { untilTrue } from '../support/until-true.js';
+import { Differences, say } from './differences.js';
 
 /**
  * `npm run demo -- packages [--file FILE] [--limit N] [--keep]`: this machine's Debian package index as a projection in a node of its own:
@@ -26,7 +28,6 @@ const EXPIRING_MS = 1000;
 const MAINTAINERS_ASKED = 50;
 const WAIT_MS = 120_000;
 
-const say = (text: string): void => console.log(text);
 const count = (n: number): string => n.toLocaleString('en-US');
 const seconds = (sinceMs: number): string => `${((performance.now() - sinceMs) / 1000).toFixed(1)} s`;
 const isExpiring = ({ section }: Package): boolean => section.endsWith(EXPIRING_SECTION);
@@ -124,13 +125,9 @@ class PackagesNode {
   }
 }
 
-const waitFor = async (what: string, condition: () => Promise<boolean>): Promise<void> => {
-  const deadline = performance.now() + WAIT_MS;
-  while (!(await condition().catch(() => false))) {
-    if (performance.now() > deadline) throw new Error(`not within ${WAIT_MS / 1000} s: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-};
+/** A node that is starting, or has been killed, answers nothing yet. */
+const waitFor = (what: string, condition: () => Promise<boolean>): Promise<void> =>
+  untilTrue(what, () => condition().catch(() => false), WAIT_MS);
 
 const load = async (node: PackagesNode, packages: readonly Package[]): Promise<void> => {
   const client = await TidelineClient.connect({ addresses: [node.nativeAddress] });
@@ -210,13 +207,7 @@ export const tryPackages = async (
   { packages }: PackageIndex,
   options: { readonly directory: string; readonly basePort: number },
 ): Promise<number> => {
-  let differences = 0;
-  const report = (what: string, problems: readonly string[]): void => {
-    differences += problems.length;
-    say(`${problems.length === 0 ? 'ok  ' : 'FAIL'} ${what}`);
-    for (const problem of problems.slice(0, 5)) say(`       ${problem}`);
-    if (problems.length > 5) say(`       … and ${problems.length - 5} more`);
-  };
+  const differences = new Differences();
   const all = new Map(packages.map((one) => [keyOfPackage(one), one]));
   const kept = new Map([...all].filter(([, one]) => !isExpiring(one)));
   const sections = countBy(kept.values(), ({ section }) => section);
@@ -225,13 +216,16 @@ export const tryPackages = async (
   const check = async (when: string, node: PackagesNode): Promise<void> => {
     let began = performance.now();
     const entries = await compareEntries(node, kept);
-    report(`${when}: ${count(kept.size)} packages, each as in the index (${seconds(began)})`, entries);
+    differences.report(`${when}: ${count(kept.size)} packages, each as in the index (${seconds(began)})`, entries);
     began = performance.now();
     const bySection = await compareIndex(node, 'section', sections);
-    report(`${when}: ${sections.size} sections by index (${seconds(began)})`, bySection);
+    differences.report(`${when}: ${sections.size} sections by index (${seconds(began)})`, bySection);
     began = performance.now();
     const byMaintainer = await compareIndex(node, 'maintainer', maintainers);
-    report(`${when}: the ${maintainers.size} busiest maintainers by index (${seconds(began)})`, byMaintainer);
+    differences.report(
+      `${when}: the ${maintainers.size} busiest maintainers by index (${seconds(began)})`,
+      byMaintainer,
+    );
   };
 
   const node = new PackagesNode(options.directory, options.basePort);
@@ -257,13 +251,16 @@ export const tryPackages = async (
     const lost = [...all].filter(
       ([key, one]) => isExpiring(one) && JSON.stringify(archived.get(key)) !== JSON.stringify(one),
     );
-    report(`${count(gone)} ${EXPIRING_SECTION} expired into the archive (${seconds(began)})`, [
+    differences.report(`${count(gone)} ${EXPIRING_SECTION} expired into the archive (${seconds(began)})`, [
       ...lost.map(([key]) => `${key} is not in the archive as it was`),
       ...(archived.size === gone ? [] : [`${archived.size} in the archive instead of ${gone}`]),
     ]);
     await check('before', node);
     const before = await node.view();
-    report('before: nothing was set aside', before.parked === 0 ? [] : [`${before.parked} events are parked`]);
+    differences.report(
+      'before: nothing was set aside',
+      before.parked === 0 ? [] : [`${before.parked} events are parked`],
+    );
     say(`     ${count(before.entries)} entries in ${count(Math.round(before.bytes / 1024))} KiB`);
 
     began = performance.now();
@@ -280,12 +277,15 @@ export const tryPackages = async (
     say(`restored and ready after ${seconds(began)}, pid ${node.pid}`);
     const after = await node.view();
     const digests = (view: ViewAnswer): string => view.partitions.map(({ digest }) => digest).join(' ');
-    report(`after: digests are equal (${digests(before)})`, digests(after) === digests(before) ? [] : [digests(after)]);
+    differences.report(
+      `after: digests are equal (${digests(before)})`,
+      digests(after) === digests(before) ? [] : [digests(after)],
+    );
     await check('after', node);
   } finally {
     await node.stop('SIGTERM');
   }
-  return differences;
+  return differences.count;
 };
 
 /** Returns the exit code. */

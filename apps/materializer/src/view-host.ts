@@ -62,6 +62,14 @@ const RECLAIM_SLICE_MS = 4;
 const RECLAIM_STEP_BYTES = 64 * 1024;
 const HOUSEKEEPING_MS = 100;
 
+const entryAt = (
+  { view, projection }: Pick<Readable, 'view' | 'projection'>,
+  { key, at }: { readonly key: Buffer; readonly at: ReadPoint },
+): { entry: Entry | null; position: Position } => ({
+  entry: (projection ?? view).get(key, at.time ?? view.logTime),
+  position: positionOf(view),
+});
+
 /** What reads are made of: an open partition, or the states that a version without code has left. */
 interface Readable {
   readonly name: string;
@@ -453,10 +461,7 @@ export class ViewHost implements ViewQuery {
     at: ReadPoint;
     timeoutMs: number;
   }): Promise<{ entry: Entry | null; position: Position }> {
-    return this.when(request, request.at.offset, ({ view, projection }) => ({
-      entry: (projection ?? view).get(request.key, request.at.time ?? view.logTime),
-      position: positionOf(view),
-    }));
+    return this.when(request, request.at.offset, (readable) => entryAt(readable, request));
   }
 
   getNow(request: {
@@ -468,9 +473,7 @@ export class ViewHost implements ViewQuery {
     // Projections and what is being built take the long way.
     const hosted = this.views.get(request.view)?.partitions[request.partition] ?? null;
     if (hosted === null || hosted.projection !== null || hosted.view.offset < request.at.offset) return null;
-    const { view } = hosted;
-    const entry = view.get(request.key, request.at.time ?? view.logTime);
-    return { entry, position: positionOf(view) };
+    return entryAt(hosted, request);
   }
 
   async scan(request: {

@@ -54,6 +54,13 @@ describe('damage at rest', () => {
     wait((done) => log.persist({ batches: [], ...request }, done));
   const read = (from: number, bytesMax = 1): Buffer =>
     wait<Buffer>((done) => log.read({ from: asOffset(from), to: asOffset(1e9), bytesMax }, done));
+  /** Every batch is in the log once, in order, and can be read. */
+  const expectAllBatches = (): void => {
+    const scanned: number[] = [];
+    log.scanHeadersSync(asOffset(1), (header) => scanned.push(batchFirstOffset(header)));
+    expect(scanned).toEqual(batches.map((_, i) => i + 1));
+    expect(batches.filter((_, i) => !readable(i + 1))).toEqual([]);
+  };
   const readable = (from: number): boolean => {
     try {
       return batchFirstOffset(read(from)) === from;
@@ -172,10 +179,7 @@ describe('damage at rest', () => {
         expect(log.damaged).toEqual([{ fromOffset: second, toOffset: second + 1 }]);
         wait((done) => log.repair([batches[second - 1]], done));
         expect(log.damaged).toEqual([]);
-        const scanned: number[] = [];
-        log.scanHeadersSync(asOffset(1), (header) => scanned.push(batchFirstOffset(header)));
-        expect(scanned).toEqual(batches.map((_, i) => i + 1));
-        expect(batches.filter((_, i) => !readable(i + 1))).toEqual([]);
+        expectAllBatches();
       }
     },
   );
@@ -197,10 +201,7 @@ describe('damage at rest', () => {
     expect(log.damaged).toEqual([{ fromOffset: second, toOffset: second === 20 ? null : second + 1 }]);
     wait((done) => log.repair([batches[second - 1]], done));
     expect(log.damaged).toEqual([]);
-    const scanned: number[] = [];
-    log.scanHeadersSync(asOffset(1), (header) => scanned.push(batchFirstOffset(header)));
-    expect(scanned).toEqual(batches.map((_, i) => i + 1));
-    expect(batches.filter((_, i) => !readable(i + 1))).toEqual([]);
+    expectAllBatches();
     kill();
     open();
     expect(log.damaged).toEqual([]);

@@ -1,7 +1,8 @@
 import { TidelineClient } from '#client';
 import { FULL_SIZE_SECONDS, type Benchmark } from '../bench.js';
 import { looping } from '../looping.js';
-import { residentBytes, untilTrue } from '../processes.js';
+import { residentBytes } from '../processes.js';
+import { untilTrue } from '../../support/until-true.js';
 import { describeTideline, startTideline } from '../tideline-cluster.js';
 import { VALUE, fillEntries } from '../workload.js';
 

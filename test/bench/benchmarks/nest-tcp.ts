@@ -6,7 +6,8 @@ import { firstValueFrom } from 'rxjs';
 import { freePorts } from '../../support/free-ports.js';
 import type { Benchmark, Contender } from '../bench.js';
 import { looping } from '../looping.js';
-import { measuringCpu, stopAll, untilTrue } from '../processes.js';
+import { measuringCpu, stopAll } from '../processes.js';
+import { untilTrue } from '../../support/until-true.js';
 import { startTideline, TIDELINE_DESCRIPTION } from '../tideline-cluster.js';
 import { VALUE, fillOneByOne, keyOf } from '../workload.js';
 

@@ -1,7 +1,8 @@
 import { BUILT_IN_TYPES, MapView } from '#views';
 import { TidelineClient } from '#client';
 import { FULL_SIZE_SECONDS, type Benchmark, type BenchmarkSettings, type Contender, type Sample } from '../bench.js';
-import { cpuSeconds, untilTrue } from '../processes.js';
+import { cpuSeconds } from '../processes.js';
+import { untilTrue } from '../../support/until-true.js';
 import { BATCH_RECORDS, setsOf } from '../stamped-batches.js';
 import { startTideline } from '../tideline-cluster.js';
 import { fillEntries } from '../workload.js';

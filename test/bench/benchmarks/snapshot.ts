@@ -9,7 +9,8 @@ import { ViewHost } from '#apps/materializer';
 import { MemoryCommandLog } from '../../../libs/command-log/src/testing/index.js';
 import { SnapshotStore } from '../../../apps/materializer/src/snapshot-store.js';
 import { FULL_SIZE_SECONDS, type Benchmark, type BenchmarkSettings, type Contender, type Sample } from '../bench.js';
-import { cpuSeconds, untilTrue } from '../processes.js';
+import { cpuSeconds } from '../processes.js';
+import { untilTrue } from '../../support/until-true.js';
 import { BATCH_RECORDS, setsOf } from '../stamped-batches.js';
 import { startTideline } from '../tideline-cluster.js';
 

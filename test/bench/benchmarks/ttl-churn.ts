@@ -3,7 +3,8 @@ import { TidelineClient } from '#client';
 import type { Benchmark, BenchmarkSettings, Contender } from '../bench.js';
 import { looping } from '../looping.js';
 import { startNats } from '../peers/nats.js';
-import { measuringCpu, untilTrue } from '../processes.js';
+import { measuringCpu } from '../processes.js';
+import { untilTrue } from '../../support/until-true.js';
 import { startTideline, TIDELINE_DESCRIPTION, type TidelineCluster } from '../tideline-cluster.js';
 import { VALUE } from '../workload.js';
 

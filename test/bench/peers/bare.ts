@@ -3,7 +3,8 @@ import { connect, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { freePorts } from '../../support/free-ports.js';
-import { stopAll, untilTrue } from '../processes.js';
+import { stopAll } from '../processes.js';
+import { untilTrue } from '../../support/until-true.js';
 
 const program = join(dirname(fileURLToPath(import.meta.url)), 'bare-node.js');
 

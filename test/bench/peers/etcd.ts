@@ -2,7 +2,8 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { freePorts } from '../../support/free-ports.js';
-import { findOnPath, leaderFirst, stopAll, untilTrue } from '../processes.js';
+import { findOnPath, leaderFirst, stopAll } from '../processes.js';
+import { untilTrue } from '../../support/until-true.js';
 import type { PeerCluster } from '../bench.js';
 
 /** Three etcd members with their defaults: every write is synced by a majority. Debian's etcd-server. */

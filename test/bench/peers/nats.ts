@@ -3,7 +3,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect, type NatsConnection } from 'nats';
 import { freePorts } from '../../support/free-ports.js';
-import { findOnPath, leaderFirst, stopAll, untilTrue } from '../processes.js';
+import { findOnPath, leaderFirst, stopAll } from '../processes.js';
+import { untilTrue } from '../../support/until-true.js';
 import type { PeerCluster } from '../bench.js';
 
 /** Three NATS servers with JetStream: a write is acknowledged by a majority and synced later (every two minutes). Debian's nats-server. */

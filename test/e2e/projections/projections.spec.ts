@@ -17,6 +17,7 @@ import { firstValueFrom, take, toArray } from 'rxjs';
 import { main } from '../../../apps/cli/src/main.js';
 import { EventReader } from '../support/event-source.js';
 import { OrderTotals, type OrderTotal } from './order-totals.js';
+import { untilTrue } from '../../support/until-true.js';
 
 /** A service of the user's own that reads the view in the process that hosts it. */
 @Injectable()
@@ -347,6 +348,4 @@ test('a view that cannot be hosted stops the start, and says why', async () => {
   expect(existsSync(directory)).toBe(false);
 });
 
-const until = async (condition: () => Promise<boolean>): Promise<void> => {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 20));
-};
+const until = (condition: () => Promise<boolean>): Promise<void> => untilTrue('what the test waits for', condition);

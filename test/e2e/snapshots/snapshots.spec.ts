@@ -3,20 +3,19 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import request from 'supertest';
-import { RemoteViewQuery } from '#apps/gateway';
 import { ViewExportReader } from '#client';
-import { ViewHost, serveViewQuery } from '#apps/materializer';
-import { systemClock, systemRng, systemScheduler } from '#kernel';
-import { tcpTransport } from '#net';
+import { ViewHost } from '#apps/materializer';
+import { systemClock, systemScheduler } from '#kernel';
 import { main } from '../../../apps/cli/src/main.js';
 import { SnapshotStore } from '../../../apps/materializer/src/snapshot-store.js';
 import { InMemorySnapshotCatalog } from '../../../libs/catalog/src/testing/index.js';
 import { MemoryFileSystem } from '../../../libs/storage/src/testing/index.js';
 import { startTestGateway, type TestGateway } from '../support/test-gateway.js';
+import { serveOverTcp, type ViewHostOverTcp } from '../support/view-host-over-tcp.js';
 
 const HOST = 'here:7420';
 let gateway: TestGateway;
-const closing: (() => unknown)[] = [];
+let served: ViewHostOverTcp;
 
 beforeAll(async () => {
   gateway = await startTestGateway({
@@ -36,21 +35,8 @@ beforeAll(async () => {
         scheduler: systemScheduler,
         snapshots: { store, intervalMs: 3_600_000 },
       });
-      const hello = { nodeId: 0, clusterId: '', service: 'view', software: 'test', addresses: {} };
-      const listener = await tcpTransport.listen({ host: '127.0.0.1', port: 0 }, hello, serveViewQuery(host));
-      const query = new RemoteViewQuery({
-        transport: tcpTransport,
-        addresses: [`127.0.0.1:${listener.port}`],
-        clock: systemClock,
-        scheduler: systemScheduler,
-        rng: systemRng,
-      });
-      closing.push(
-        () => listener.close(),
-        () => host.close(),
-        () => query.close(),
-      );
-      return query;
+      served = await serveOverTcp(host);
+      return served.query;
     },
   });
   for (let n = 0; n < 20; n++) {
@@ -59,7 +45,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await gateway.stop();
-  for (const close of closing.toReversed()) await close();
+  await served.close();
 });
 
 const get = (path: string) => request(gateway.server).get(path);

@@ -1,20 +1,18 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { RemoteViewQuery } from '#apps/gateway';
-import { ViewHost, serveViewQuery } from '#apps/materializer';
+import { ViewHost } from '#apps/materializer';
 import { TidelineClient } from '#client';
-import { asOffset, systemClock, systemRng, systemScheduler } from '#kernel';
-import { tcpTransport } from '#net';
+import { asOffset, systemClock, systemScheduler } from '#kernel';
 import { encodeBatch } from '#wire';
 import { EventReader } from '../support/event-source.js';
 import { startTestGateway, type TestGateway } from '../support/test-gateway.js';
+import { serveOverTcp, type ViewHostOverTcp } from '../support/view-host-over-tcp.js';
 
 const ENTRIES = 100_000;
 const BATCH = 5_000;
 const TARGET = { topic: 'default', partition: 0 };
 
 let gateway: TestGateway;
-let query: RemoteViewQuery;
-const closing: (() => unknown)[] = [];
+let served: ViewHostOverTcp;
 
 const append = (keys: readonly string[], value = 'v'): Promise<unknown> =>
   gateway.log.append(
@@ -32,25 +30,12 @@ beforeAll(async () => {
   gateway = await startTestGateway({
     viewQuery: async (log) => {
       const host = new ViewHost({ log, clock: systemClock, scheduler: systemScheduler });
-      const hello = { nodeId: 0, clusterId: '', service: 'view', software: 'test', addresses: {} };
-      const listener = await tcpTransport.listen({ host: '127.0.0.1', port: 0 }, hello, serveViewQuery(host));
-      query = new RemoteViewQuery({
-        transport: tcpTransport,
-        addresses: [`127.0.0.1:${listener.port}`],
-        clock: systemClock,
-        scheduler: systemScheduler,
-        rng: systemRng,
-      });
-      closing.push(
-        () => listener.close(),
-        () => host.close(),
-        () => query.close(),
-      );
-      return query;
+      served = await serveOverTcp(host);
+      return served.query;
     },
   });
   for (let n = 0; n < ENTRIES; n += BATCH) await append(Array.from({ length: BATCH }, (_, i) => keyOf(n + i)));
-  await query.get({
+  await served.query.get({
     view: 'default',
     partition: 0,
     key: Buffer.from('k'),
@@ -60,7 +45,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await gateway.stop();
-  for (const close of closing.toReversed()) await close();
+  await served.close();
 });
 
 test('a view of 100,000 entries elsewhere is watched over HTTP by a reader that pauses, to the last entry', async () => {

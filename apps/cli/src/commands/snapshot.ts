@@ -61,6 +61,12 @@ const pathOf = ({ view, partition }: ViewOptions, rest: string, more: Record<str
   return `/v1/views/${encodeURIComponent(view)}/${rest}${text === '' ? '' : `?${text}`}`;
 };
 
+/** Prints what a request for the view's snapshots answers: those there are (GET), or those it has made (POST). */
+const printSnapshots = async (method: 'GET' | 'POST', options: ViewOptions, command: Command): Promise<void> => {
+  const { snapshots } = await restJson<{ snapshots: Snapshot[] }>(command, method, pathOf(options, 'snapshots'));
+  printRows(formatOf(command), snapshots.map(rowOf));
+};
+
 /** `tideline snapshot list|create|restore`. */
 export const registerSnapshotCommands = (program: Command): void => {
   const snapshot = program.command('snapshot').description('snapshots of a view');
@@ -69,20 +75,14 @@ export const registerSnapshotCommands = (program: Command): void => {
     .command('list')
     .description('the snapshots that the hosts of the view have, newest first')
     .option('-v, --view <view>', 'the view', 'default')
-    .action(async (options: ViewOptions, command: Command) => {
-      const { snapshots } = await restJson<{ snapshots: Snapshot[] }>(command, 'GET', pathOf(options, 'snapshots'));
-      printRows(formatOf(command), snapshots.map(rowOf));
-    });
+    .action((options: ViewOptions, command: Command) => printSnapshots('GET', options, command));
 
   snapshot
     .command('create')
     .description('take one of each partition now, on the host that answers; the view goes on meanwhile')
     .option('-v, --view <view>', 'the view', 'default')
     .option('-p, --partition <n>', 'of this partition only')
-    .action(async (options: ViewOptions, command: Command) => {
-      const { snapshots } = await restJson<{ snapshots: Snapshot[] }>(command, 'POST', pathOf(options, 'snapshots'));
-      printRows(formatOf(command), snapshots.map(rowOf));
-    });
+    .action((options: ViewOptions, command: Command) => printSnapshots('POST', options, command));
 
   snapshot
     .command('restore')
