@@ -51,6 +51,8 @@ export class PartitionFeed {
       readonly scheduler: Scheduler;
       /** After each slice applied. */
       readonly applied: () => void;
+      /** Somebody waits for what comes next: it is applied at once. */
+      readonly awaited: () => boolean;
       /** The log no longer has what comes next. It is tried again all the same. */
       readonly trimmed?: () => void;
       /** The view can take no more for now; `resume` when it can again. */
@@ -72,8 +74,10 @@ export class PartitionFeed {
         this.lastError = null;
         if (chunk.commitOffset > this.knownCommit) this.knownCommit = chunk.commitOffset;
         this.chunks.push(chunk);
-        // The first chunk of an idle view is applied at once: a read may be waiting for it.
-        if (!this.scheduled) this.work();
+        if (this.scheduled) return;
+        // Applying takes its time, and those who wait for the log's word alone are answered at the end of this turn.
+        if (this.options.awaited()) this.work();
+        else this.workLater();
       },
       error: (error: unknown) => this.restart(toTidelineError(error)),
       complete: () => this.restart(null),
@@ -107,9 +111,13 @@ export class PartitionFeed {
       if (!held) return;
       held = false;
       if (--this.holds > 0 || this.scheduled || this.closed) return;
-      this.scheduled = true;
-      this.options.scheduler.defer(this.work);
+      this.workLater();
     };
+  }
+
+  private workLater(): void {
+    this.scheduled = true;
+    this.options.scheduler.defer(this.work);
   }
 
   private readonly work = (): void => {
@@ -141,10 +149,7 @@ export class PartitionFeed {
       }
     }
     this.options.applied();
-    if (this.chunks.length > 0 && !this.scheduled) {
-      this.scheduled = true;
-      this.options.scheduler.defer(this.work);
-    }
+    if (this.chunks.length > 0 && !this.scheduled) this.workLater();
   };
 
   private dropChunks(): void {

@@ -462,6 +462,8 @@ test('a slow projection slows its own tail and nothing else, and holds no more o
     const turnTasks = deferred;
     deferred = [];
     for (const task of turnTasks) task();
+    // What was released is replaced.
+    world.time.advance(0);
   }
   expect([offsetOf('quick@1') >= end, offsetOf('events') >= end]).toEqual([true, true]);
   expect(offsetOf('slow@1')).toBeLessThan(end);

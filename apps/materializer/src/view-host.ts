@@ -363,6 +363,7 @@ export class ViewHost implements ViewQuery {
         this.evicted(name, partition, view.evictedCount - evicted);
         evicted = view.evictedCount;
       },
+      awaited: () => waiters.size > 0,
       trimmed: () => keeper.trimmed(),
       full: () => archiver?.full === true || projection?.halt != null,
     });

@@ -1,0 +1,60 @@
+import { describe, expect, test } from '@jest/globals';
+import { asOffset } from '#kernel';
+import type { CommandLog, TailChunk } from '#command-log';
+import { encodeBatch } from '#wire';
+import { Subject } from 'rxjs';
+import { VirtualTime } from '../../../libs/command-log/src/testing/index.js';
+import { PartitionFeed } from './partition-feed.js';
+
+const feedOf = () => {
+  const time = new VirtualTime();
+  const tail = new Subject<TailChunk>();
+  const applied: number[] = [];
+  const state = { awaited: false, released: 0, turns: 0 };
+  const feed = new PartitionFeed({
+    log: { tail: () => tail } as unknown as CommandLog,
+    target: { topic: 'orders', partition: 0 },
+    view: { offset: asOffset(0), applyBatches: (batches) => applied.push(batches.length) },
+    clock: time,
+    scheduler: time,
+    applied: () => state.turns++,
+    awaited: () => state.awaited,
+  });
+  const batches = encodeBatch([{ key: Buffer.from('k'), value: Buffer.from('v') }], { createTime: 1 });
+  const commit = (): void => {
+    const release = (): void => {
+      state.released++;
+    };
+    tail.next({ batches, nextOffset: asOffset(2), commitOffset: asOffset(1), release });
+  };
+  return { time, feed, applied, state, commit };
+};
+
+describe('what is committed is applied', () => {
+  test('after the turn in which it was, so that those who wait for the log alone are answered first; what came since goes along', () => {
+    const { time, applied, state, commit } = feedOf();
+    commit();
+    commit();
+    expect(applied).toHaveLength(0);
+    time.advance(0);
+    expect(applied).toHaveLength(2);
+    expect(state).toMatchObject({ released: 2, turns: 1 });
+  });
+
+  test('at once when somebody waits for it', () => {
+    const { applied, state, commit } = feedOf();
+    state.awaited = true;
+    commit();
+    expect(applied).toHaveLength(1);
+    expect(state.released).toBe(1);
+  });
+
+  test('not after the feed was closed', () => {
+    const { time, feed, applied, state, commit } = feedOf();
+    commit();
+    feed.close();
+    time.advance(0);
+    expect(applied).toHaveLength(0);
+    expect(state.released).toBe(1);
+  });
+});
