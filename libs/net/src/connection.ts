@@ -81,6 +81,8 @@ export interface Connection {
   ): StreamSubscription;
   /** One-way. False: dropped because too much is buffered or the connection is closed. */
   post(method: number, payload: Payload): boolean;
+  /** What has been asked, answered and posted leaves now, not at the end of the turn with what is yet to come. */
+  flush(): void;
   close(): void;
   /** Tells the other side why, then ends. */
   goAway(error: TidelineError): void;

@@ -424,11 +424,15 @@ export class FramedConnection implements Connection, FrameSink, ByteLinkEvents {
   private scheduleFlush(): void {
     if (this.flushScheduled || this.state === 'closed') return;
     this.flushScheduled = true;
-    this.environment.flushLater(this.flush);
+    this.environment.flushLater(this.endOfTurn);
   }
 
-  private readonly flush = (): void => {
+  private readonly endOfTurn = (): void => {
     this.flushScheduled = false;
+    this.flush();
+  };
+
+  flush(): void {
     if (this.state === 'closed') return;
     if (this.credits.length > 0) {
       for (const sink of this.credits) {
@@ -452,7 +456,7 @@ export class FramedConnection implements Connection, FrameSink, ByteLinkEvents {
       this.readingPaused = true;
       this.link.pauseReading();
     }
-  };
+  }
 
   handedOn(waited: boolean): void {
     if (this.state === 'closed') return;

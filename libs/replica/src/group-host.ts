@@ -37,11 +37,16 @@ export interface GroupStatus {
   readonly damaged: boolean;
 }
 
-/** What carries out its decisions at the end of a turn: a group. */
+/** What carries out its decisions at the end of a turn: a group. The node calls the three in this order, each for all that are awake. */
 export interface TurnTaker {
   /** On the node's list for the end of this turn. */
   awake: boolean;
-  process(): void;
+  /** Decides, and says what is to be sent. */
+  decide(): void;
+  /** Begins to write what was decided; what was to be sent is on its way by then. */
+  write(): void;
+  /** Answers whoever waits. */
+  settle(): void;
 }
 
 /** What tells its followers of the commit offset when it has nothing else to send: a group. */
@@ -65,7 +70,7 @@ export interface GroupHost {
   readonly heartbeatTicks: number;
   /** Linearizable reads by lease: the election timeout in ms, which followers promise. null: each waits for a heartbeat round. */
   readonly leaseMs: number | null;
-  /** `process()` is wanted at the end of this turn. */
+  /** Its turn is wanted at the end of this one of the event loop. */
   wake(group: TurnTaker): void;
   /** `announceCommit()` is wanted soon, unless followers hear of the commit offset by other messages before. */
   announceSoon(group: Announcer): void;

@@ -6,8 +6,8 @@ import type { NodeId } from '#kernel';
  */
 export interface PeerNetwork {
   /**
-   * Sends one frame. The pieces are written one after the other; nobody changes them afterwards. False: dropped (no connection, too much
-   * buffered). Never calls back into the sender.
+   * Sends one frame, at once. The pieces are written one after the other; nobody changes them afterwards. False: dropped (no connection, too
+   * much buffered). Never calls back into the sender.
    */
   post(peer: NodeId, payload: Uint8Array | readonly Uint8Array[]): boolean;
 }

@@ -44,7 +44,10 @@ const unit = (number: number, more: Partial<PersistUnit> = {}): PersistUnit => (
 describe('group commit', () => {
   test('has one write in flight and sends what gathers as one', () => {
     const { log, queue, persisted } = setUp();
-    for (const number of [1, 2, 3, 4]) queue.add(unit(number));
+    for (const number of [1, 2, 3, 4]) {
+      queue.add(unit(number));
+      queue.begin();
+    }
     expect(log.requests).toHaveLength(1);
     log.end();
     expect(persisted).toEqual([1]);
@@ -54,9 +57,19 @@ describe('group commit', () => {
     expect(queue.durable).toBe(4);
   });
 
+  test('writes nothing before it is told to begin', () => {
+    const { log, queue } = setUp();
+    queue.add(unit(1));
+    queue.add(unit(2));
+    expect(log.requests).toHaveLength(0);
+    queue.begin();
+    expect(log.requests.map(({ batches }) => batches.length)).toEqual([2]);
+  });
+
   test('saves the newest hard state with what it gathers', () => {
     const { log, queue } = setUp();
     queue.add(unit(1));
+    queue.begin();
     queue.add(unit(2, { hardState: { term: asTerm(2), vote: asNodeId(1) } }));
     queue.add(unit(3, { hardState: { term: asTerm(3), vote: asNodeId(2) }, batches: [] }));
     log.end();
@@ -66,6 +79,7 @@ describe('group commit', () => {
   test('begins a write of its own for a cut or an installation, in order', () => {
     const { log, queue } = setUp();
     queue.add(unit(1));
+    queue.begin();
     queue.add(unit(2));
     queue.add(unit(3, { truncateAfter: asOffset(7) }));
     queue.add(unit(4));
@@ -80,9 +94,11 @@ describe('group commit', () => {
   test('stops for good when a write fails', () => {
     const { log, queue, persisted, failed } = setUp();
     queue.add(unit(1));
+    queue.begin();
     queue.add(unit(2));
     log.end(new Error('EIO'));
     queue.add(unit(3));
+    queue.begin();
     expect(failed).toHaveLength(1);
     expect(persisted).toEqual([]);
     expect(log.requests).toHaveLength(1);

@@ -65,6 +65,7 @@ export class PersistQueue {
     return this.lastGiven;
   }
 
+  /** Takes it on; nothing is written before `begin`. */
   add(unit: PersistUnit): void {
     assert(unit.number > this.lastGiven, 'persist units are numbered upwards');
     this.lastGiven = unit.number;
@@ -82,6 +83,10 @@ export class PersistQueue {
         batches: unit.batches as Uint8Array[],
       });
     }
+  }
+
+  /** What has been added is written, now or when the write in flight has ended. */
+  begin(): void {
     this.pump();
   }
 

@@ -83,8 +83,11 @@ interface Held {
  *                                       │ end of the turn
  *                                   core.ready()
  *            ┌──────────────────────────┼───────────────────────────┐
- *      persist queue              messages to peers           commit, reads, roles
- *            └─ durable ─► core.step(persisted), messagesAfterPersist      └─► waiters, listeners
+ *   1. messages to peers          2. persist queue         3. commit, reads, roles
+ *                                       │                           └─► waiters, listeners
+ *                                       └─ durable ─► core.step(persisted), messagesAfterPersist
+ *
+ * In this order: followers have the longest way to go, and those who are answered here may take long over it.
  *
  * All callbacks run on the event loop; those of `append` and `barrier` may run before the call returns.
  */
@@ -611,11 +614,19 @@ export class Group implements TurnTaker, Announcer {
   /* ---- the end of a turn ---- */
 
   /** Carries out what the core has decided. Called by the node once at the end of a turn. */
-  process(): void {
+  decide(): void {
     if (this.failure !== null) return;
     if (this.barriers.isGathering) this.beginBarrier();
     this.drain();
-    this.settle();
+  }
+
+  write(): void {
+    this.queue.begin();
+  }
+
+  settle(): void {
+    if (this.failure !== null) return;
+    this.answerAll();
     if (this.announcementDue) {
       this.announcementDue = false;
       this.core.step({ type: 'announce-commit' });
@@ -828,7 +839,7 @@ export class Group implements TurnTaker, Announcer {
   /* ---- answers ---- */
 
   /** Answers everybody whose answer is known by now. They may call back into the group. */
-  private settle(): void {
+  private answerAll(): void {
     const settled = asOffset(Math.max(this.durable.offset, this.commit));
     for (let w = this.leaderWaiters.takeUpTo(settled); w !== null; w = this.leaderWaiters.takeUpTo(settled))
       this.answer(w);

@@ -46,6 +46,26 @@ describe('a node with many groups', () => {
   });
 });
 
+describe('a turn', () => {
+  test('sends its entries before they are written here: followers have the longer way', () => {
+    const cluster = new ReplicaCluster();
+    const leader = cluster.elect();
+    cluster.write('before');
+    const order: string[] = [];
+    const counted = leader.disk.operations;
+    cluster.network.filter = (from, to, frame) => {
+      if (from === leader.id && frame.length > 1000)
+        order.push(`to ${to}, ${leader.disk.operations - counted} operations`);
+      return true;
+    };
+    const pending = cluster.append(leader, textBatch('z'.repeat(1000)));
+    cluster.time.settle();
+    expect(order.sort()).toEqual(cluster.others(leader).map(({ id }) => `to ${id}, 0 operations`));
+    expect(leader.disk.operations).toBeGreaterThan(counted);
+    cluster.finish(pending);
+  });
+});
+
 describe('a node', () => {
   test('ignores messages of groups it does not have, and counts them', () => {
     const cluster = new ReplicaCluster();

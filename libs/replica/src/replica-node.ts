@@ -99,7 +99,7 @@ const PROBE_TIMEOUT_MS = 5000;
 /**
  * The Raft groups of one node. Work is done in turns: whatever happens in a turn of the event loop (frames, appends, ticks, finished
  * writes) marks its group; at the end of the turn every marked group carries out what its core has decided, and each peer gets all
- * messages of all groups in one frame.
+ * messages of all groups in one frame. It leaves at once, before this node begins to write and to answer: the others have the longer way.
  */
 export class ReplicaNode {
   readonly nodeId: NodeId;
@@ -126,6 +126,8 @@ export class ReplicaNode {
   private announcing: Announcer[] = [];
   private cancelAnnouncing: (() => void) | null = null;
   private flushScheduled = false;
+  /** Within the end of a turn. */
+  private ending = false;
   private cancelTick: (() => void) | null = null;
   /** null: logs are not looked through. */
   readonly scrub: LogScrub | null;
@@ -364,7 +366,8 @@ export class ReplicaNode {
       peer.waiting = true;
       this.sending.push(peer);
     }
-    this.scheduleFlush();
+    // What is said within the end of a turn leaves with it.
+    if (!this.ending) this.scheduleFlush();
   }
 
   private peer(id: NodeId): Peer {
@@ -401,12 +404,26 @@ export class ReplicaNode {
 
   private endTurn(): void {
     this.flushScheduled = false;
-    const { awake, sending } = this;
+    this.ending = true;
+    const { awake } = this;
     this.awake = [];
-    for (const group of awake) {
-      group.awake = false;
-      group.process();
+    try {
+      for (const group of awake) {
+        group.awake = false;
+        group.decide();
+      }
+      this.postAll();
+      for (const group of awake) group.write();
+      for (const group of awake) group.settle();
+      this.postAll();
+    } finally {
+      this.ending = false;
     }
+  }
+
+  private postAll(): void {
+    const { sending } = this;
+    if (sending.length === 0) return;
     this.sending = [];
     for (const peer of sending) {
       peer.waiting = false;

@@ -139,7 +139,11 @@ export class TcpPeerNetwork implements PeerNetwork {
   }
 
   post(peer: NodeId, payload: Uint8Array | readonly Uint8Array[]): boolean {
-    return this.dialled.get(peer)?.post(METHOD, payload) ?? false;
+    const connection = this.dialled.get(peer)?.connection ?? null;
+    if (connection === null || !connection.post(METHOD, payload)) return false;
+    // A node posts once a turn: there is nothing to wait for.
+    connection.flush();
+    return true;
   }
 
   isConnected(peer: NodeId): boolean {

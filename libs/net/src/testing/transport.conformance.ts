@@ -192,6 +192,22 @@ export const transportConformance = (name: string, makeWorld: () => TransportWor
       expect((await world.run(ask(connection, Buffer.from('next')))).payload.toString()).toBe('next');
     });
 
+    test('what is flushed arrives once, before what is sent after it in the same turn', async () => {
+      const { world, handler, connect } = await open();
+      const connection = await connect();
+      connection.flush();
+      connection.post(1, Buffer.from('first'));
+      connection.flush();
+      expect(connection.post(1, Buffer.from('second'))).toBe(true);
+      connection.flush();
+      connection.flush();
+      connection.post(1, Buffer.from('third'));
+      await world.until(() => handler.posts.length >= 3);
+      expect(handler.posts).toEqual(['first', 'second', 'third']);
+      connection.close();
+      connection.flush();
+    });
+
     test('posts arrive in the order they were sent, among requests', async () => {
       const { world, handler, connect } = await open();
       const connection = await connect();
