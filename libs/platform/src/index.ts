@@ -1,8 +1,9 @@
 export { parseByteSize, formatByteSize, BYTE_SIZE_SYNTAX } from './byte-size.js';
 export { parseDurationMs, formatDurationMs, DURATION_MS_MAX, DURATION_SYNTAX } from './duration.js';
 export * from './health.js';
-export { DirectAnswers, type DirectAnswer } from './http/direct-answers.js';
-export { createHttpEdge, type HttpEdge, type HttpLimits } from './http/http-adapter.js';
+export { DirectAnswers, type DirectAnswer, type DirectHead, type DirectReply } from './http/direct-answers.js';
+export { createHttpEdge, type HttpEdge, type HttpEdgeSettings, type HttpLimits } from './http/http-adapter.js';
+export type { HttpFrontTime } from './http/http-front.js';
 export * from './http/problem-details.js';
 export { ProblemFilter } from './http/problem-filter.js';
 export { TidelineLogger, type LoggerOptions, type LogSink } from './logger.js';

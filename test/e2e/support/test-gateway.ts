@@ -3,7 +3,7 @@ import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyInstance } from 'fastify';
 import { GatewayModule, NativeEndpoint, NestTcpEndpoint, type GatewayLimits, type GatewayTime } from '#apps/gateway';
-import { createHttpEdge, loadOptions } from '#platform';
+import { createHttpEdge, loadOptions, type HttpEdgeSettings } from '#platform';
 import type { ViewQuery } from '#views';
 import { MemoryCommandLog, type MemoryTopic } from '../../../libs/command-log/src/testing/index.js';
 import { FoldingViews } from './folding-views.js';
@@ -30,6 +30,7 @@ export const startTestGateway = async (
     readonly limits?: Partial<GatewayLimits>;
     readonly time?: GatewayTime;
     readonly argv?: readonly string[];
+    readonly edge?: HttpEdgeSettings;
     /** Instead of the views of `views`. */
     readonly viewQuery?: (log: MemoryCommandLog) => ViewQuery | Promise<ViewQuery>;
   } = {},
@@ -44,7 +45,7 @@ export const startTestGateway = async (
     topics: settings.topics ?? [{ name: 'default' }, { name: 'wide', partitions: 4 }],
   });
   const views = new FoldingViews(log);
-  const edge = createHttpEdge(options);
+  const edge = createHttpEdge(options, settings.edge);
   const routes: string[] = [];
   (edge.adapter.getInstance() as unknown as FastifyInstance).addHook('onRoute', ({ method, url }) => {
     for (const each of [method].flat()) routes.push(`${each} ${url}`);

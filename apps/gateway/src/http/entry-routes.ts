@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { TidelineError } from '#kernel';
+import type { DirectHead } from '#platform';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { commandToJson, scanToJson, writtenToJson } from '../answers.js';
 import { entityTag, writeCondition } from '../entry-precondition.js';
@@ -36,17 +37,26 @@ const one = (value: string | string[] | undefined): string | undefined => (Array
 
 const headerOf = (request: FastifyRequest, name: string): string | undefined => one(request.headers[name]);
 
-const writeOptions = (headers: IncomingHttpHeaders, parameters: RequestParameters): WriteOptions => ({
+const writeOptions = (headers: EntryHeaders, parameters: RequestParameters): WriteOptions => ({
   acks: parameters.choice('acks', WRITE_ACKS, 'quorum'),
   idempotencyKey: checkIdempotencyKey(one(headers['idempotency-key']), 'Idempotency-Key'),
 });
 
-/** What a PUT asks for, but for its body. @throws TidelineError `bad-request` · `key-too-large` */
+/** What a PUT asks for, but for its body. */
+export interface AskedPut {
+  readonly key: Buffer;
+  readonly entry: Omit<EntryPut, 'value'>;
+  readonly options: WriteOptions;
+}
+
+type EntryHeaders = DirectHead['headers'] | IncomingHttpHeaders;
+
+/** @throws TidelineError `bad-request` · `key-too-large` */
 export const askedPut = (
   services: GatewayServices,
   { key, parameters }: { readonly key: string; readonly parameters: RequestParameters },
-  headers: IncomingHttpHeaders,
-): { key: Buffer; entry: Omit<EntryPut, 'value'>; options: WriteOptions } => {
+  headers: EntryHeaders,
+): AskedPut => {
   const contentType = headers['content-type'] ?? null;
   if (contentType !== null && contentType.length > CONTENT_TYPE_BYTES_MAX) {
     throw new TidelineError('bad-request', `Content-Type has at most ${CONTENT_TYPE_BYTES_MAX} bytes`);

@@ -10,6 +10,7 @@ import { TidelineError } from '#kernel';
 import { parseJson } from '../safe-json.js';
 import type { TidelineOptions } from '../options/options.js';
 import { DirectAnswers } from './direct-answers.js';
+import { HttpFront, type HttpFrontTime } from './http-front.js';
 import { PROBLEM_CONTENT_TYPE, toProblem } from './problem-details.js';
 import { ProblemFilter } from './problem-filter.js';
 import { RouteMethods } from './route-methods.js';
@@ -32,10 +33,17 @@ export interface HttpEdge {
   drain(): void;
 }
 
+export interface HttpEdgeSettings {
+  /** false: every connection is Node's server's from the start. */
+  readonly front?: boolean;
+  /** Of the front. */
+  readonly time?: HttpFrontTime;
+}
+
 const SERVED_WHILE_DRAINING = /^\/(livez|readyz|metrics)(\?|$)/;
 
 /** Creates the adapter and the filter that goes with it: the filter knows the adapter's routes. */
-export function createHttpEdge(limits: HttpLimits): HttpEdge {
+export function createHttpEdge(limits: HttpLimits, { front: hasFront = true, time }: HttpEdgeSettings = {}): HttpEdge {
   const routes = new RouteMethods();
   const filter = new ProblemFilter(routes);
   const adapter = new FastifyAdapter({
@@ -54,10 +62,12 @@ export function createHttpEdge(limits: HttpLimits): HttpEdge {
   });
   const fastify = adapter.getInstance() as unknown as FastifyInstance;
   const direct = DirectAnswers.install(fastify);
+  const front = hasFront ? new HttpFront(fastify.server, direct, time) : null;
   let draining = false;
   const drain = (): void => {
     draining = true;
     direct.stop();
+    front?.stop();
   };
   fastify.addHook('onRequest', (request, reply, done) => {
     if (!draining || SERVED_WHILE_DRAINING.test(request.url)) return done();
@@ -65,6 +75,7 @@ export function createHttpEdge(limits: HttpLimits): HttpEdge {
     done(new TidelineError('shutting-down', 'this node is stopping; try another'));
   });
   fastify.addHook('preClose', (done) => {
+    front?.close();
     drain();
     done();
   });

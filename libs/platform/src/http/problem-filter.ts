@@ -1,10 +1,10 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Catch, HttpException, Logger, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
 import { RpcException } from '@nestjs/microservices';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { throwError, type Observable } from 'rxjs';
 import { isTidelineError, TidelineError, toTidelineError } from '#kernel';
 import { toRpcException } from '../rpc-payload.js';
+import type { DirectHead, DirectReply } from './direct-answers.js';
 import { codeOfStatus, isWriteMethod, toProblem } from './problem-details.js';
 import type { RouteMethods } from './route-methods.js';
 
@@ -43,17 +43,12 @@ export class ProblemFilter implements ExceptionFilter {
       .send(JSON.stringify(problem.body));
   }
 
-  /** On Node's own response, for what was answered past Fastify. Returns the status. */
-  answerDirectly(thrown: unknown, request: IncomingMessage, response: ServerResponse): number {
+  /** For what is answered past Fastify. Returns the status. */
+  answerDirectly(thrown: unknown, head: DirectHead, reply: DirectReply): number {
     const error = toTidelineError(thrown);
-    const { status, headers, body } = toProblem(error, { write: isWriteMethod(request.method ?? 'GET') });
-    if (status === 500) this.#log(`${request.method} ${request.url}`, error);
-    if (response.headersSent) response.destroy();
-    else {
-      const text = JSON.stringify(body);
-      const length = String(Buffer.byteLength(text));
-      response.writeHead(status, { ...headers, 'content-length': length }).end(text);
-    }
+    const { status, headers, body } = toProblem(error, { write: isWriteMethod(head.method ?? 'GET') });
+    if (status === 500) this.#log(`${head.method} ${head.url}`, error);
+    if (!reply.isSent) reply.send(status, Object.entries(headers).flat(), JSON.stringify(body));
     return status;
   }
 
