@@ -72,7 +72,7 @@ export class Machine {
     this.disk = new SimulatedDisk(
       { defer: (task) => queue.defer(task), after: (ms, task) => queue.after(ms, id, task) },
       rng.fork(),
-      { ...swarm.disk },
+      { ...swarm.disk, directWrites: swarm.directWrites },
     );
     if (world.mutant.disk !== undefined) this.disk.mutants[world.mutant.disk] = true;
     this.rate = 1 + swarm.driftMax * (1 - (2 * rng.nextU32()) / 2 ** 32);

@@ -1,4 +1,5 @@
 import { randomBelow, randomChance, type Rng } from '#kernel';
+import type { DiskFaults } from '../../libs/storage/src/testing/index.js';
 import type { MutantName } from './mutants.js';
 
 /** What one run does: drawn from the seed, so that each run has its own subset of faults and its own rates. */
@@ -21,7 +22,9 @@ export interface Swarm {
     /** Chance that a message takes up to a second: it is overtaken by others. */
     readonly strayRate: number;
   };
-  readonly disk: { readonly latencyMsMin: number; readonly latencyMsMax: number; readonly tearBytes: 512 | 4096 };
+  readonly disk: Readonly<Pick<DiskFaults, 'latencyMsMin' | 'latencyMsMax' | 'tearBytes'>>;
+  /** Whether the logs are written past the page cache. */
+  readonly directWrites: DiskFaults['directWrites'];
   /** Mean time between two faults of the kind in ms; 0: none in this run. */
   readonly everyMs: { readonly [K in FaultKind]: number };
 
@@ -123,6 +126,7 @@ export const drawSwarm = (rng: Rng, mutant: MutantName | null, size: number | nu
     sessionsMax: oneOf(rng, [4, 64, 10_000]),
     electionTimeoutMs: oneOf(rng, [500, 1000]),
     readLease: randomChance(rng, 0.4),
+    directWrites: oneOf(rng, ['done', 'done', 'refused-at-open', 'refused-at-write'] as const),
   };
   return mutant === null ? swarm : forMutant(swarm, mutant, rng);
 };

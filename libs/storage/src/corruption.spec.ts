@@ -563,6 +563,8 @@ describe('damage at rest', () => {
 
   describe('when the disk fails', () => {
     test.each(['EIO', 'ENOSPC'])('a failed write (%s) ends the log for good', (code) => {
+      // The zeros under way are not what is to fail.
+      scheduler.advance(10);
       disk.failNextWrite(code);
       const next = sampleBatch({ group: GROUP, firstOffset: 21 });
       expect(() => persist({ batches: [next] })).toThrow(code);

@@ -125,6 +125,7 @@ const createDisk = (scheduler: StepScheduler, rng: SeededRng): SimulatedDisk => 
     latencyMsMin: 0.1,
     latencyMsMax: 2,
     tearBytes: randomChance(rng, 0.7) ? 512 : 4096,
+    directWrites: randomChance(rng, 0.7) ? 'done' : randomChance(rng, 0.5) ? 'refused-at-open' : 'refused-at-write',
   });
   disk.mkdirSync('data');
   return disk;

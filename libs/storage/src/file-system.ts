@@ -1,3 +1,5 @@
+import type { StagingMemory } from './staging-memory.js';
+
 /**
  * The one door to the disk. Three implementations: node (production), in-memory (tests), faulty (simulation: page cache and synced image apart).
  * What recovery and housekeeping need is synchronous; what the data plane needs takes a callback.
@@ -30,6 +32,11 @@ export interface OpenOptions {
   /** With create: fail if it exists. */
   readonly exclusive?: boolean;
   readonly readOnly?: boolean;
+  /**
+   * Writes go past the page cache (O_DIRECT): whole blocks of DIRECT_BLOCK_BYTES from memory that `staging` lends.
+   * `EINVAL`, when it is opened or written: the file system does not do it.
+   */
+  readonly direct?: boolean;
 }
 
 export interface FileSystem {
@@ -49,4 +56,6 @@ export interface FileSystem {
    * @throws TidelineError `directory-locked`
    */
   lockSync(path: string): { release(): void };
+  /** Memory for direct writes, the same at every call; absent or null where there are none. */
+  staging?(): StagingMemory | null;
 }

@@ -21,6 +21,7 @@ import {
 } from 'node:fs';
 import { lockDirectorySync } from './directory-lock.js';
 import type { DiskCallback, DiskFile, FileSystem, OpenOptions } from './file-system.js';
+import { DIRECT_BLOCK_BYTES, StagingMemory, pageAlignedMemory } from './staging-memory.js';
 
 /**
  * The real disk through node:fs. Callbacks run on libuv's pool: UV_THREADPOOL_SIZE is how many files are written at once. A folder is synced
@@ -30,6 +31,8 @@ class NodeFile implements DiskFile {
   constructor(
     readonly path: string,
     private readonly fd: number,
+    /** What a write that came out short goes on at a multiple of. */
+    private readonly blockBytes: number,
   ) {}
 
   write(buffers: readonly Uint8Array[], position: number, done: DiskCallback): void {
@@ -38,8 +41,11 @@ class NodeFile implements DiskFile {
     const written = (error: NodeJS.ErrnoException | null, count: number): void => {
       if (error) done(error);
       else if (count === length) done(null);
-      else if (count === 0) done(Object.assign(new Error(`nothing was written to ${this.path}`), { code: 'EIO' }));
-      else this.write(after(buffers, count), position + count, done);
+      else {
+        const whole = count - (count % this.blockBytes);
+        if (whole === 0) done(Object.assign(new Error(`nothing was written to ${this.path}`), { code: 'EIO' }));
+        else this.write(after(buffers, whole), position + whole, done);
+      }
     };
     if (buffers.length === 1) write(this.fd, buffers[0], 0, length, position, written);
     else writev(this.fd, buffers, position, written);
@@ -110,11 +116,32 @@ const flagsOf = ({ synced, create, exclusive, readOnly }: OpenOptions): number =
   (create ? constants.O_CREAT : 0) |
   (create && exclusive ? constants.O_EXCL : 0);
 
+const openNodeFileSync = (path: string, options: OpenOptions): DiskFile => {
+  if (!options.direct) return new NodeFile(path, openSync(path, flagsOf(options), FILE_MODE), 1);
+  const flag = constants.O_DIRECT ?? 0;
+  if (flag === 0) throw Object.assign(new Error('no direct writes on this platform'), { code: 'EINVAL' });
+  return new NodeFile(path, openSync(path, flagsOf(options) | flag, FILE_MODE), DIRECT_BLOCK_BYTES);
+};
+
+/** Made when it is first asked for; null when it cannot be had. */
+let staging: StagingMemory | null | undefined;
+
+const processStaging = (): StagingMemory | null => {
+  if (staging === undefined) {
+    try {
+      staging = constants.O_DIRECT ? new StagingMemory(pageAlignedMemory) : null;
+    } catch {
+      staging = null;
+    }
+  }
+  return staging;
+};
+
 const FILE_MODE = 0o640;
 const DIRECTORY_MODE = 0o750;
 
 export const nodeFileSystem: FileSystem = {
-  openSync: (path, options) => new NodeFile(path, openSync(path, flagsOf(options), FILE_MODE)),
+  openSync: openNodeFileSync,
   existsSync,
   mkdirSync: (path) => {
     mkdirSync(path, { mode: DIRECTORY_MODE });
@@ -136,4 +163,5 @@ export const nodeFileSystem: FileSystem = {
     return bavail * bsize;
   },
   lockSync: lockDirectorySync,
+  staging: processStaging,
 };

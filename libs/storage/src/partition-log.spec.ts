@@ -35,9 +35,11 @@ partitionLogConformance('memory', (): ConformanceDisk => {
   return { fs, directory: 'data', scheduler, clock: scheduler, until: stepped(scheduler), dispose: () => undefined };
 });
 
-partitionLogConformance('a simulated disk', (): ConformanceDisk => {
-  const scheduler = new StepScheduler();
-  const fs = new SimulatedDisk(scheduler, new SeededRng(1), { latencyMsMin: 0.1, latencyMsMax: 3 });
-  fs.mkdirSync('data');
-  return { fs, directory: 'data', scheduler, clock: scheduler, until: stepped(scheduler), dispose: () => undefined };
-});
+for (const directWrites of ['done', 'refused-at-open', 'refused-at-write'] as const) {
+  partitionLogConformance(`a simulated disk, direct writes ${directWrites}`, (): ConformanceDisk => {
+    const scheduler = new StepScheduler();
+    const fs = new SimulatedDisk(scheduler, new SeededRng(1), { latencyMsMin: 0.1, latencyMsMax: 3, directWrites });
+    fs.mkdirSync('data');
+    return { fs, directory: 'data', scheduler, clock: scheduler, until: stepped(scheduler), dispose: () => undefined };
+  });
+}

@@ -1,5 +1,6 @@
 import { TidelineError, assert, randomBelow, randomChance, type Rng, type Scheduler } from '#kernel';
 import type { DiskCallback, DiskFile, FileSystem, OpenOptions } from '../file-system.js';
+import { DIRECT_BLOCK_BYTES, StagingMemory } from '../staging-memory.js';
 import { diskError, folderOf } from './memory-file-system.js';
 
 /**
@@ -27,7 +28,12 @@ export interface DiskFaults {
   tearBytes: 512 | 4096;
   /** Bytes the disk holds; writes beyond it fail with ENOSPC, in the middle of what was to be written. */
   capacityBytes: number;
+  /** Writes past the page cache; a file system may refuse them when the file is opened or when it is written. */
+  directWrites: 'done' | 'refused-at-open' | 'refused-at-write';
 }
+
+/** So little that writes go in pieces and logs wait for each other. */
+const STAGING = { smallBytes: 4096, small: 1, largeBytes: 8192, large: 1, zeroBytes: 8192 };
 
 export const NO_FAULTS: DiskFaults = {
   latencyMsMin: 0,
@@ -39,6 +45,7 @@ export const NO_FAULTS: DiskFaults = {
   stallMs: 0,
   tearBytes: 512,
   capacityBytes: Number.MAX_SAFE_INTEGER,
+  directWrites: 'done',
 };
 
 /** Mistakes of a disk or driver that the simulator's checkers must catch. */
@@ -192,6 +199,8 @@ export class SimulatedDisk implements FileSystem {
   private readonly locks = new Set<string>();
   /** Handles and callbacks of an earlier life are dead. */
   private life = 1;
+  /** Of this life: what an earlier one lent never comes back. */
+  private lent = new StagingMemory((bytes) => new ArrayBuffer(bytes), STAGING);
   private down = false;
   private readonly failNext: { write: string[]; sync: string[]; read: string[] } = { write: [], sync: [], read: [] };
 
@@ -231,6 +240,7 @@ export class SimulatedDisk implements FileSystem {
 
   private halt(): void {
     this.life++;
+    this.lent = new StagingMemory((bytes) => new ArrayBuffer(bytes), STAGING);
     this.openFiles = 0;
     this.down = true;
     this.locks.clear();
@@ -420,6 +430,8 @@ export class SimulatedDisk implements FileSystem {
 
   openSync(path: string, options: OpenOptions): DiskFile {
     if (this.down) throw new DiskDown();
+    const { directWrites } = this.faults;
+    if (options.direct && directWrites === 'refused-at-open') throw diskError('EINVAL', `no direct writes of ${path}`);
     let inode = this.names.get(path);
     if (inode && options.create && options.exclusive) throw diskError('EEXIST', path);
     if (!inode) {
@@ -464,6 +476,12 @@ export class SimulatedDisk implements FileSystem {
         check(true);
         assert(!writing, `one write of ${path} is in flight`);
         const write = { pieces: [...buffers], position };
+        if (options.direct) {
+          assert(isWholeBlocks(write), 'a direct write is whole blocks from aligned memory');
+          if (this.faults.directWrites === 'refused-at-write') {
+            return this.later(() => done(diskError('EINVAL', `no direct writes of ${path}`)));
+          }
+        }
         inode.inFlight.add(write);
         if (this.counts()) {
           this.crash();
@@ -588,6 +606,10 @@ export class SimulatedDisk implements FileSystem {
     return Math.max(0, this.faults.capacityBytes - this.usedBytes);
   }
 
+  staging(): StagingMemory {
+    return this.lent;
+  }
+
   lockSync(path: string): { release(): void } {
     if (this.down) throw new DiskDown();
     if (this.locks.has(path)) throw new TidelineError('directory-locked', `${path} is in use`);
@@ -595,3 +617,7 @@ export class SimulatedDisk implements FileSystem {
     return { release: () => this.locks.delete(path) };
   }
 }
+
+const isWholeBlocks = ({ pieces, position }: Write): boolean =>
+  position % DIRECT_BLOCK_BYTES === 0 &&
+  pieces.every(({ byteOffset, length }) => byteOffset % DIRECT_BLOCK_BYTES === 0 && length % DIRECT_BLOCK_BYTES === 0);
