@@ -79,7 +79,7 @@ export class ProducerLane<Acks extends ProducerAcks, Receipt extends AppendRecei
     private readonly port: AppendPort<Acks, Receipt>,
     private readonly options: LaneOptions,
   ) {
-    this.builder = new BatchBuilder(() => options.clock.wallMs(), 16 * 1024);
+    this.builder = new BatchBuilder(() => options.clock.wallMs());
     this.acks = weakestAcks;
   }
 
@@ -97,11 +97,7 @@ export class ProducerLane<Acks extends ProducerAcks, Receipt extends AppendRecei
     ) {
       this.sealed.push(this.seal());
     }
-    if (builder.recordCount === 0) {
-      // The builder takes its create time when it is emptied; an idle lane's would be old.
-      builder.reset();
-      this.queuedAtMs = this.options.clock.monotonicMs();
-    }
+    if (builder.recordCount === 0) this.queuedAtMs = this.options.clock.monotonicMs();
     const before = builder.byteLength;
     const index = builder.recordCount;
     if (isList(records)) for (const record of records) builder.add(record);

@@ -256,6 +256,16 @@ describe('views', () => {
     expect(() => json(undefined)).toThrow(expect.objectContaining({ code: 'bad-request' }));
   });
 
+  test('entries that are set in one turn keep keys of their own', async () => {
+    const { time, client } = await setUp();
+    const keys = ['a', 'bb', 'c'.repeat(64), 'ключ', 'd'.repeat(65), 'e'];
+    await time.until(client.describe());
+    await time.until(Promise.all(keys.map((key, i) => client.set('orders', key, `${i}`))));
+    await time.until(client.del('orders', 'bb'));
+    const read = await time.until(Promise.all(keys.map((key) => client.get('orders', key))));
+    expect(read.map((entry) => entry?.text() ?? null)).toEqual(['0', null, '2', '3', '4', '5']);
+  });
+
   test('conditions are kept and broken ones are told, with the offset that is there', async () => {
     const { time, client } = await setUp();
     const { offset } = await time.until(client.set('orders', 'k', '1', { ifAbsent: true }));

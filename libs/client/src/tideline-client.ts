@@ -49,6 +49,7 @@ import {
   TypedValue,
   ViewEntry,
   keyBytes,
+  passingKeyBytes,
   valueBytes,
   type KeyInput,
   type ValueInput,
@@ -350,7 +351,7 @@ export class TidelineClient {
    * Sets an entry of a map view. Resolves when it is committed; with a condition, when it has been applied.
    * Errors: as `append`; `condition-failed` (details.offset: the entry's, 0 for none) · `wrong-type`
    */
-  set(view: string, key: KeyInput, value: ValueInput, options: SetOptions = {}): Promise<Written> {
+  set(view: string, key: KeyInput, value: ValueInput, options: SetOptions = NO_OPTIONS): Promise<Written> {
     const acks = isConditional(options) ? 'applied' : (options.acks ?? 'quorum');
     return this.submit(view, acks, () => setRecord(key, value, options), asWritten);
   }
@@ -681,6 +682,8 @@ const conditionOf = ({ ifOffset, ifAbsent, ifPresent }: SetOptions): EntryCondit
   return ifOffset === undefined ? null : { kind: 'offset', offset: ifOffset };
 };
 
+const NO_OPTIONS: SetOptions = {};
+
 const asWritten = (written: Written): Written => written;
 
 const asCommandResult = (written: Written, result: string): CommandResult => ({
@@ -691,11 +694,16 @@ const asCommandResult = (written: Written, result: string): CommandResult => ({
 const isConditional = ({ ifOffset, ifAbsent, ifPresent }: SetOptions): boolean =>
   ifOffset !== undefined || ifAbsent === true || ifPresent === true;
 
+/** For a producer that copies it at once. */
 const setRecord = (key: KeyInput, value: ValueInput, options: SetOptions): RecordInput => {
+  // What most records are.
+  if (options === NO_OPTIONS && !(value instanceof TypedValue)) {
+    return { key: passingKeyBytes(key), value: valueBytes(value) };
+  }
   const contentType = options.contentType ?? (value instanceof TypedValue ? value.contentType : undefined);
   const condition = conditionOf(options);
   return {
-    key: keyBytes(key),
+    key: passingKeyBytes(key),
     value: valueBytes(value),
     ...(options.ttlMs !== undefined && { ttlMs: options.ttlMs }),
     ...(contentType !== undefined && { headers: [{ name: CONTENT_TYPE_HEADER, value: Buffer.from(contentType) }] }),
@@ -705,7 +713,7 @@ const setRecord = (key: KeyInput, value: ValueInput, options: SetOptions): Recor
 
 const deleteRecord = (key: KeyInput, options: DeleteOptions): RecordInput => {
   const condition = conditionOf(options);
-  return { key: keyBytes(key), value: null, ...(condition && { op: encodeConditionalOp(DEL_IF, condition) }) };
+  return { key: passingKeyBytes(key), value: null, ...(condition && { op: encodeConditionalOp(DEL_IF, condition) }) };
 };
 
 const commandError = ({ code, message, entryOffset }: ApplyResultMessage): TidelineError =>

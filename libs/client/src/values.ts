@@ -30,6 +30,24 @@ export const json = (value: unknown): TypedValue => {
 
 export const keyBytes = (key: KeyInput): Uint8Array => (typeof key === 'string' ? Buffer.from(key) : key);
 
+/** Text up to this length is a key's most of the time. */
+const PASSING_CHARS_MAX = 64;
+const passing = Buffer.alloc(PASSING_CHARS_MAX);
+const passingOfLength = Array.from({ length: PASSING_CHARS_MAX + 1 }, (_, length) => passing.subarray(0, length));
+
+/** As `keyBytes`, for bytes that are copied before anything else asks for some: short ASCII is written over what was asked for last. */
+export const passingKeyBytes = (key: KeyInput): Uint8Array => {
+  if (typeof key !== 'string') return key;
+  const { length } = key;
+  if (length > PASSING_CHARS_MAX) return Buffer.from(key);
+  for (let i = 0; i < length; i++) {
+    const code = key.charCodeAt(i);
+    if (code > 0x7f) return Buffer.from(key);
+    passing[i] = code;
+  }
+  return passingOfLength[length];
+};
+
 export const valueBytes = (value: ValueInput): Uint8Array =>
   typeof value === 'string' ? Buffer.from(value) : value instanceof TypedValue ? value.bytes : value;
 

@@ -213,6 +213,22 @@ describe('record batch', () => {
     expect(decodeRecords(first).length).toBe(2);
   });
 
+  test('a batch keeps little more memory alive than it takes, and the next one of its size grows no buffer', () => {
+    const builder = new BatchBuilder(() => 0, 16 * 1024);
+    const batchOf = (bytes: number): Buffer => {
+      builder.add({ value: Buffer.alloc(bytes) });
+      return builder.finish();
+    };
+    batchOf(100);
+    expect(batchOf(100).buffer.byteLength).toBeLessThanOrEqual(Buffer.poolSize);
+    const large = batchOf(20_000);
+    expect(batchOf(20_000).buffer.byteLength).toBe(large.length * 2);
+    // However large the last one was.
+    batchOf(1_000_000);
+    expect(batchOf(100).buffer.byteLength).toBeLessThanOrEqual(64 * 1024);
+    expect(batchOf(100).buffer.byteLength).toBeLessThanOrEqual(Buffer.poolSize);
+  });
+
   test('a length that takes fewer bytes than were kept for it stays readable', () => {
     // The bound of a record just above 127 bytes keeps two bytes for a length that fits in one.
     for (let size = 60; size < 140; size++) {

@@ -208,23 +208,30 @@ export const forEachBatch = (bytes: Uint8Array, visit: (at: number, length: numb
 
 const zigzag = (n: number): number => (n >= 0 ? n * 2 : -n * 2 - 1);
 
+/** Bounds of what a builder takes before it knows how much will come. A batch keeps the whole of it alive, in a log's memory for long. */
+const ROOM_BYTES_MIN = 512;
+const ROOM_BYTES_MAX = 64 * 1024;
+
 /** Gathers records into one batch. Reusable: `finish()` hands out a buffer of its own and starts over. */
 export class BatchBuilder {
-  private writer: ByteWriter;
+  /** null: nothing was gathered since the last `finish()`. */
+  private writer: ByteWriter | null = null;
   private count = 0;
   /** When the first record came. */
   private startTime = 0;
 
   constructor(
     private readonly createTime: () => number,
-    private readonly initialBytes = 4096,
-  ) {
-    this.writer = this.fresh();
-  }
+    /** Room for the first batch; later ones begin with twice what the last one took. */
+    private roomBytes = 4096,
+  ) {}
 
-  private fresh(): ByteWriter {
-    const writer = new ByteWriter(this.initialBytes);
+  private begun(): ByteWriter {
+    if (this.writer !== null) return this.writer;
+    const writer = new ByteWriter(this.roomBytes);
+    writer.ensure(BATCH_HEADER_BYTES);
     writer.position = BATCH_HEADER_BYTES;
+    this.writer = writer;
     return writer;
   }
 
@@ -234,13 +241,13 @@ export class BatchBuilder {
 
   /** Bytes the batch takes as it stands, header included. */
   get byteLength(): number {
-    return this.writer.position;
+    return this.writer === null ? BATCH_HEADER_BYTES : this.writer.position;
   }
 
   /** Returns the record's index in the batch, from 0. */
   add(record: RecordInput): number {
     const { key, value, headers, ttlMs, type, op, timestamp } = record;
-    const writer = this.writer;
+    const writer = this.begun();
     if (this.count === 0) this.startTime = this.createTime();
     let attributes = 0;
     let body = 1 + 40; // attributes and the varints; an upper bound
@@ -282,34 +289,34 @@ export class BatchBuilder {
       writer.varint(headers!.length);
       for (const header of headers!) writer.string(header.name).lengthPrefixed(header.value);
     }
-    this.writeLength(start, room, writer.position - start - room);
+    writeLength(writer.buffer, start, room, writer.position - start - room);
     return this.count++;
-  }
-
-  /** A varint of exactly `room` bytes (continuation bits keep a short value valid). */
-  private writeLength(at: number, room: number, length: number): void {
-    const { buffer } = this.writer;
-    let rest = length;
-    for (let i = 0; i < room - 1; i++) {
-      buffer[at + i] = (rest & 0x7f) | 0x80;
-      rest >>>= 7;
-    }
-    buffer[at + room - 1] = rest;
   }
 
   /** Throws away what was gathered since the last `finish()`. */
   reset(): void {
-    this.writer = this.fresh();
+    this.writer = null;
     this.count = 0;
   }
 
   finish(session?: BatchSession): Buffer {
-    const bytes = this.writer.finish();
+    const bytes = this.begun().finish();
+    this.roomBytes = Math.min(ROOM_BYTES_MAX, Math.max(ROOM_BYTES_MIN, bytes.length * 2));
     sealBatch(bytes, { recordCount: this.count, flags: 0, createTime: this.startTime, session });
     this.reset();
     return bytes;
   }
 }
+
+/** A varint of exactly `room` bytes (continuation bits keep a short value valid). */
+const writeLength = (buffer: Buffer, at: number, room: number, length: number): void => {
+  let rest = length;
+  for (let i = 0; i < room - 1; i++) {
+    buffer[at + i] = (rest & 0x7f) | 0x80;
+    rest >>>= 7;
+  }
+  buffer[at + room - 1] = rest;
+};
 
 interface BatchSeal {
   readonly recordCount: number;
