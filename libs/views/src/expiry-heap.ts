@@ -1,3 +1,5 @@
+import type { EarliestSlots } from './earliest-slots.js';
+
 /**
  * When the entries of one slot expire, earliest first: a binary heap in two typed arrays, 12 bytes an item. It holds hashes instead of
  * positions, because positions move when bytes are reclaimed, and it is invalidated lazily: an item whose entry is gone or has
@@ -9,8 +11,8 @@ export class ExpiryHeap {
   private hashes = new Uint32Array(0);
 
   constructor(
-    /** Where the earliest time of every slot's heap is, so that the earliest of all is found without visiting them. */
-    private earliestTimes: Float64Array,
+    /** Told the earliest time of every slot's heap, so that the earliest of all is found without visiting them. */
+    private slots: EarliestSlots,
     private readonly slot: number,
   ) {}
 
@@ -41,7 +43,7 @@ export class ExpiryHeap {
     }
     times[at] = time;
     hashes[at] = hash;
-    this.earliestTimes[this.slot] = times[0];
+    if (at === 0) this.slots.set(this.slot, time);
   }
 
   /** Drops the earliest item. */
@@ -62,18 +64,18 @@ export class ExpiryHeap {
     }
     times[at] = time;
     hashes[at] = hash;
-    this.earliestTimes[this.slot] = this.earliest;
+    this.slots.set(this.slot, this.earliest);
   }
 
   /** To another view's slots. */
-  moveTo(earliestTimes: Float64Array): void {
-    this.earliestTimes = earliestTimes;
-    earliestTimes[this.slot] = this.earliest;
+  moveTo(slots: EarliestSlots): void {
+    this.slots = slots;
+    slots.set(this.slot, this.earliest);
   }
 
   clear(): void {
     this.size = 0;
-    this.earliestTimes[this.slot] = Infinity;
+    this.slots.set(this.slot, Infinity);
     this.times = new Float64Array(0);
     this.hashes = new Uint32Array(0);
   }

@@ -694,7 +694,7 @@ export class MapView {
 
   /** When the first entry expires, or may do so; null: none will. */
   nextExpiry(): LogTime | null {
-    const earliest = this.state.earliestExpiries.reduce((a, b) => Math.min(a, b));
+    const earliest = this.state.earliestExpiries.earliest;
     return earliest === Infinity ? null : asLogTime(earliest);
   }
 
@@ -806,9 +806,7 @@ export class MapView {
   /** The slot in which the next entry may be due; null: none is. */
   private nextDueSlot(until: number): Slot | null {
     const { slots, earliestExpiries } = this.state;
-    let first = 0;
-    for (let n = 1; n < earliestExpiries.length; n++) if (earliestExpiries[n] < earliestExpiries[first]) first = n;
-    return earliestExpiries[first] > until ? null : slots[first];
+    return earliestExpiries.earliest > until ? null : slots[earliestExpiries.first];
   }
 
   private removeDue(slot: Slot, bucket: number): void {

@@ -1,4 +1,5 @@
 import { assert, hashKey } from '#kernel';
+import type { EarliestSlots } from './earliest-slots.js';
 import { ExpiryHeap } from './expiry-heap.js';
 import {
   KEY_LENGTH_AT,
@@ -88,8 +89,8 @@ export class Slot {
     readonly number: number,
     /** Scratch shared by the slots of a view: the entry `locate` found. */
     private entry: StoredEntry,
-    /** By slot, shared: when the first entry of each expires, Infinity if never. */
-    earliestExpiries: Float64Array,
+    /** Of all slots of a view, shared. */
+    earliestExpiries: EarliestSlots,
   ) {
     this.expiries = new ExpiryHeap(earliestExpiries, number);
   }
@@ -272,7 +273,7 @@ export class Slot {
   }
 
   /** To another view. */
-  moveTo(entry: StoredEntry, earliestExpiries: Float64Array): void {
+  moveTo(entry: StoredEntry, earliestExpiries: EarliestSlots): void {
     assert(this.uncaptured.length === 0, 'a slot is moved while a snapshot of it is being written');
     this.entry = entry;
     this.expiries.moveTo(earliestExpiries);

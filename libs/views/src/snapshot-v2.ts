@@ -485,7 +485,7 @@ class SlotReader {
 
   /** It is not to be: nothing of it stays. */
   abandon(): void {
-    if (this.slot !== null) this.state.earliestExpiries[this.slot.number] = Infinity;
+    if (this.slot !== null) this.state.earliestExpiries.set(this.slot.number, Infinity);
   }
 }
 

@@ -1,4 +1,5 @@
 import { SLOTS, asLogTime, asOffset, type LogTime, type Offset } from '#kernel';
+import { EarliestSlots } from './earliest-slots.js';
 import { EntryCopies } from './entry-copies.js';
 import { NameTable } from './name-table.js';
 import { RESULTS_MAX, ResultRing } from './result-ring.js';
@@ -26,8 +27,7 @@ export class ViewState {
   readonly dataTypes = new NameTable();
   readonly results: ResultRing;
   readonly slots: (Slot | null)[] = Array.from({ length: SLOTS }, () => null);
-  /** When the first entry of each slot expires; Infinity: never. */
-  readonly earliestExpiries = new Float64Array(SLOTS).fill(Infinity);
+  readonly earliestExpiries = new EarliestSlots();
   /** Scratch: the entry a slot was last asked for. */
   readonly entry: StoredEntry;
   private readonly copies = new EntryCopies();
@@ -48,7 +48,7 @@ export class ViewState {
 
   dropSlot(number: number): void {
     this.slots[number] = null;
-    this.earliestExpiries[number] = Infinity;
+    this.earliestExpiries.set(number, Infinity);
   }
 
   /** Takes over a slot that `from` no longer has. The numbers of names become this state's. */
