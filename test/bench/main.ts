@@ -11,8 +11,13 @@ import { jsonOf, resultOf, tableOf, type CaseResult } from './result.js';
  * `npm run bench` lists the benchmarks; `npm run bench -- NAME [--vs etcd|nats|bare] [--case C | --first] [--seconds S] [--runs R] [--json]
  * [--profile DIR]` runs one, or several, or `all`. Ours and the peer run in turn, in one run of this program; what was started is stopped by its
  * process id, also when the program is interrupted.
+ *
+ * Everybody is warmed up for as long, ours and the peer: V8 compiles what is hot in the first 15 to 20 s (ours, the bare loop, every client), and
+ * the first run would measure that.
  */
-const WARM_UP_SECONDS = 3;
+const WARM_UP_SECONDS = 15;
+/** Runs below this many seconds are to see that a benchmark works, not to measure: they warm up no longer than they run. */
+const MEASURING_SECONDS_MIN = 3;
 
 /** Servers that are started meanwhile write profiles. */
 const profiled = async <T>(directory: string | null, start: () => Promise<T>): Promise<T> => {
@@ -55,7 +60,7 @@ const runCase = async (
           `${options.vs} is not installed here or does not do this: ${benchmark.name} ${which} is measured without it`,
         );
     }
-    const warmUp = Math.min(WARM_UP_SECONDS, options.seconds);
+    const warmUp = options.seconds < MEASURING_SECONDS_MIN ? options.seconds : WARM_UP_SECONDS;
     for (const contender of started) await (contender.warmUp?.(warmUp) ?? contender.run(warmUp));
     const runs: { ours: Sample; peer: Sample | null }[] = [];
     for (let i = 0; i < options.runs; i++)
