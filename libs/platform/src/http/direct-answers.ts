@@ -1,5 +1,6 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { FastifyInstance } from 'fastify';
+import { assert, eventLoopTurn } from '#kernel';
 import type { PlainHeaders } from './plain-head.js';
 
 /** What a direct answer sees of a request before its body: Node's own request is one, and a plain head. */
@@ -115,14 +116,19 @@ const answerOnNode = (direct: DirectRequest, request: IncomingMessage, response:
   });
 };
 
+/** Answers of one turn leave at its end, together: a write to a socket wakes who waits there, and takes the core from who would write the next. */
 class NodeReply implements DirectReply {
+  isSent = false;
+
   constructor(private readonly response: ServerResponse) {}
 
-  get isSent(): boolean {
-    return this.response.headersSent;
+  send(status: number, headers: readonly string[], body: Buffer | string | null): void {
+    assert(!this.isSent, 'a request has one answer');
+    this.isSent = true;
+    eventLoopTurn.atEnd(() => this.#write(status, headers, body));
   }
 
-  send(status: number, headers: readonly string[], body: Buffer | string | null): void {
+  #write(status: number, headers: readonly string[], body: Buffer | string | null): void {
     const { response } = this;
     if (body === null) {
       response.writeHead(status, [...headers]).end();
