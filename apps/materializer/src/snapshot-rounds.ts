@@ -1,6 +1,7 @@
 import type { SnapshotEntry } from '#catalog';
 import { toTidelineError, type Clock, type Scheduler, type TidelineError } from '#kernel';
 import { isOpen, type HostedPartition, type HostedView } from './hosted-partition.js';
+import { SnapshotPace } from './snapshot-pace.js';
 import type { SnapshotStore } from './snapshot-store.js';
 
 /** How long a view is given nothing more, so that the archive gets what waits for it; then the snapshot is left out. */
@@ -32,6 +33,8 @@ export class SnapshotRounds {
   /** Ends when all that were asked for so far are written. */
   private queue: Promise<void> = Promise.resolve();
   private readonly queued = new Set<HostedPartition>();
+  /** Asked for by somebody who waits. */
+  private waited = 0;
   private untilMs = Number.POSITIVE_INFINITY;
   private cancelNext: (() => void) | null = null;
   private closed = false;
@@ -66,7 +69,7 @@ export class SnapshotRounds {
     this.queued.add(hosted);
     this.queue = this.queue.then(async () => {
       try {
-        await this.write(hosted);
+        await this.write(hosted, 'paced');
       } catch (error) {
         this.options.failed(hosted.source.view, hosted.partition, toTidelineError(error));
       }
@@ -77,16 +80,17 @@ export class SnapshotRounds {
   /** After those that are queued. Null: there was nothing new, or no time. Rejects when it cannot be written. */
   async take(hosted: HostedPartition): Promise<SnapshotEntry | null> {
     const before = this.queue;
-    const written = before.then(() => this.write(hosted));
-    this.queue = written.then(
-      () => undefined,
-      () => undefined,
-    );
+    this.waited++;
+    const written = before.then(() => this.write(hosted, 'at once'));
+    const over = (): void => {
+      this.waited--;
+    };
+    this.queue = written.then(over, over);
     return written;
   }
 
-  private async write(hosted: HostedPartition): Promise<SnapshotEntry | null> {
-    const { store, clock, views } = this.options;
+  private async write(hosted: HostedPartition, pace: 'paced' | 'at once'): Promise<SnapshotEntry | null> {
+    const { store, clock, scheduler, views } = this.options;
     const { view, source, feed } = hosted;
     const gone = (): boolean => ![...views()].some(({ partitions }) => partitions.filter(isOpen).includes(hosted));
     const cancelled = (): boolean => this.closed || clock.monotonicMs() >= this.untilMs;
@@ -99,7 +103,7 @@ export class SnapshotRounds {
       while (view.archiveQueueBytes > 0) {
         if (cancelled() || gone() || clock.monotonicMs() >= settleUntil || hosted.archiver?.lastError) return null;
         await new Promise<void>((resolve) => {
-          this.options.scheduler.after(SETTLE_LOOK_MS, resolve);
+          scheduler.after(SETTLE_LOOK_MS, resolve);
         });
       }
     } finally {
@@ -110,7 +114,16 @@ export class SnapshotRounds {
     const { offset } = view;
     const { appliedBytes } = feed;
     const { bytes } = view;
-    const entry = await store.write(source, view, cancelled);
+    const between =
+      pace === 'paced'
+        ? new SnapshotPace({
+            clock,
+            scheduler,
+            applied: () => view.offset,
+            hurries: () => this.closed || this.waited > 0 || Number.isFinite(this.untilMs),
+          })
+        : undefined;
+    const entry = await store.write(source, view, cancelled, between);
     if (entry === null) return null;
     hosted.snapshotOffset = offset;
     hosted.snapshotLogBytes = appliedBytes;

@@ -12,6 +12,7 @@ import {
 } from '#kernel';
 import type { DiskFile, FileSystem } from '#storage';
 import { decodeSnapshotTable, encodeSnapshotTable, type MapView, type MapViewOptions, type SnapshotInfo } from '#views';
+import type { SnapshotPace } from './snapshot-pace.js';
 import { loadSnapshot, type SnapshotBytes } from './snapshot-bytes.js';
 
 /** Bytes read at once; the process does other things between two reads. */
@@ -124,8 +125,16 @@ export class SnapshotStore {
     await this.options.catalog.mark(entry, false).catch(() => false);
   }
 
-  /** Writes the view as it is now, and takes away what is superseded. `cancelled` is asked between blocks. Null: it was cancelled. */
-  async write(source: SnapshotSource, view: MapView, cancelled: () => boolean): Promise<SnapshotEntry | null> {
+  /**
+   * Writes the view as it is now, and takes away what is superseded. `cancelled` is asked between blocks, and `pace` says when the next may be made.
+   * Null: it was cancelled.
+   */
+  async write(
+    source: SnapshotSource,
+    view: MapView,
+    cancelled: () => boolean,
+    pace?: SnapshotPace,
+  ): Promise<SnapshotEntry | null> {
     const { fileSystem, catalog, clock } = this.options;
     const folder = this.folder(source);
     this.makeFolder(folder);
@@ -142,7 +151,8 @@ export class SnapshotStore {
     try {
       for (const block of frozen) {
         if (cancelled()) return null;
-        await settled((callback) => file.write([block], bytes, callback));
+        const write = (): Promise<void> => settled((callback) => file.write([block], bytes, callback));
+        await (pace ? pace.made(write) : write());
         bytes += block.length;
         checksum = crc32(block, checksum);
       }
