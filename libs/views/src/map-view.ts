@@ -22,6 +22,7 @@ import {
   type DataType,
 } from './data-type.js';
 import { DigestMarks, digestOfAll, type SlotDigests } from './digest-marks.js';
+import { LookAhead } from './look-ahead.js';
 import { OrderedKeys } from './ordered-keys.js';
 import { SlotsReader, SnapshotReader, SnapshotWriter, type SlotPlace, type SnapshotTable } from './snapshot-v2.js';
 import { SizeLimit } from './size-limit.js';
@@ -102,6 +103,7 @@ export class MapView {
   private readonly commands: CommandTable;
   private readonly onDefect: MapViewOptions['onDefect'];
   private readonly cursor = new RecordCursor();
+  private readonly ahead = new LookAhead();
   private readonly draft = new EntryDraft();
   /** Of the batches being applied. */
   private batchWords: DataView | null = null;
@@ -279,6 +281,7 @@ export class MapView {
     let applied = 0;
     try {
       cursor.reset(bytes, at);
+      this.ahead.reset(bytes, at + BATCH_HEADER_BYTES, at + batchLength(bytes, at));
       for (; cursor.next(); applied++) this.applyRecord(cursor, logTime);
     } catch (error) {
       if (!(error instanceof TidelineError)) throw error;
@@ -298,7 +301,7 @@ export class MapView {
     }
     if (keyStart < 0) return; // an event, not a change of the map
     const { bytes } = cursor;
-    const hash = hashKey(bytes, keyStart, keyEnd);
+    const hash = this.ahead.hashOf(cursor, this.state.slots);
     if (this.skips !== null && this.skips[slotOf(hash)] !== Skip.No) return;
     const slot = this.state.slot(slotOf(hash));
     const bucket = slot.find(hash, bytes, keyStart, keyEnd);
@@ -339,7 +342,7 @@ export class MapView {
       state.results.add(offset, offset, refused('unknown-command', unknownCommand(op.name)));
       return;
     }
-    const hash = hashKey(cursor.bytes, cursor.keyStart, cursor.keyEnd);
+    const hash = this.ahead.hashOf(cursor, this.state.slots);
     const skip = this.skips === null ? Skip.No : this.skips[slotOf(hash)];
     if (skip !== Skip.No) {
       // The result comes with the slot.

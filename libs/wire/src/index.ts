@@ -7,6 +7,7 @@ export * from './op-v1.js';
 export * from './peer-service-v1.js';
 export * from './record-batch-v1.js';
 export * from './record-cursor.js';
+export * from './record-keys.js';
 export * from './service-call.js';
 export * from './session.js';
 export * from './snapshot-service-v1.js';
