@@ -20,8 +20,8 @@ const feedOf = () => {
     applied: () => state.turns++,
     awaited: () => state.awaited,
   });
-  const batches = encodeBatch([{ key: Buffer.from('k'), value: Buffer.from('v') }], { createTime: 1 });
-  const commit = (): void => {
+  const commit = (valueBytes = 8192): void => {
+    const batches = encodeBatch([{ key: Buffer.from('k'), value: Buffer.alloc(valueBytes) }], { createTime: 1 });
     const release = (): void => {
       state.released++;
     };
@@ -47,6 +47,23 @@ describe('what is committed is applied', () => {
     commit();
     expect(applied).toHaveLength(1);
     expect(state.released).toBe(1);
+  });
+
+  test('at once when it is little', () => {
+    const { applied, state, commit } = feedOf();
+    commit(100);
+    expect(applied).toHaveLength(1);
+    expect(state).toMatchObject({ released: 1, turns: 1 });
+  });
+
+  test('in order: little that comes behind what waits for the end of the turn waits, too', () => {
+    const { time, applied, commit } = feedOf();
+    commit();
+    commit(100);
+    expect(applied).toHaveLength(0);
+    time.advance(0);
+    expect(applied).toHaveLength(2);
+    expect(applied[0]).toBeGreaterThan(applied[1]);
   });
 
   test('not after the feed was closed', () => {

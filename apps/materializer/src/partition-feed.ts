@@ -23,6 +23,8 @@ export const FEED_CREDIT_BYTES = 8 * 1024 * 1024;
 /** Time of one turn for a view that can stop in the middle: what others wait for it at most, besides its slowest event. */
 export const FEED_TURN_MS = 10;
 const RESTART_DELAY_MS = 200;
+/** To apply so little takes less than the pass of the event loop that putting it off costs. */
+const AT_ONCE_BYTES_MAX = 4096;
 
 /**
  * Feeds one view partition from the committed log. A chunk is released, and so replaced by another, only when it is applied.
@@ -75,8 +77,8 @@ export class PartitionFeed {
         if (chunk.commitOffset > this.knownCommit) this.knownCommit = chunk.commitOffset;
         this.chunks.push(chunk);
         if (this.scheduled) return;
-        // Applying takes its time, and those who wait for the log's word alone are answered at the end of this turn.
-        if (this.options.awaited()) this.work();
+        // Applying much takes its time, and those who wait for the log's word alone are answered at the end of this turn.
+        if (chunk.batches.length <= AT_ONCE_BYTES_MAX || this.options.awaited()) this.work();
         else this.workLater();
       },
       error: (error: unknown) => this.restart(toTidelineError(error)),
