@@ -384,7 +384,8 @@ export class Machine {
     if (target === undefined) return false;
     const directory = this.directory!.directoryId;
     // Each says hello first, with its directory: see TcpPeerNetwork.
-    if (target.directory !== null && !this.directory!.admitPeer(peer, target.directory.directoryId)) return false;
+    const greeted = target.directory?.directoryId ?? null;
+    if (greeted !== null && !this.directory!.admitPeer(peer, greeted)) return false;
     const frame = payload instanceof Uint8Array ? Buffer.from(payload) : Buffer.concat(payload);
     decodePeerFrame(frame, { from: id, to: peer }, (group, message) => {
       if (message.type === 'repair-request' || message.type === 'repair-response') return;
@@ -392,9 +393,11 @@ export class Machine {
     });
     network.frame(id, peer, () => {
       trace.mix(frame.length ^ (id << 24) ^ (peer << 28));
-      // A copy: nobody shares memory over a wire, and a frame may arrive twice.
-      if (!target.directory?.admitPeer(id, directory)) return;
+      // However late a frame is, the connection it is of does not lead to a directory that its sender was not greeted by.
+      if (target.directory === null || target.directory.directoryId !== greeted) return;
+      if (!target.directory.admitPeer(id, directory)) return;
       this.knownTo.add(peer);
+      // A copy: nobody shares memory over a wire, and a frame may arrive twice.
       target.replicaNode?.receive(id, Buffer.from(frame));
     });
     return true;

@@ -207,7 +207,11 @@ export const SCENARIOS = {
       const [first, second, lost, spare] = world.machines;
       everyGroup(world, { voters: [first, second, lost].map(({ id }) => id), learners: [spare.id] });
       world.run(3000);
+      // What is under way to the old disk, and what is said while the node is down, must not reach the new one.
+      for (const { id } of [first, second, spare]) world.network.clog(id, lost.id, 1500);
+      world.run(300);
       lost.replaceDisk();
+      world.run(300);
       lost.start();
       serves(world, 3000);
       // With the only other voter down it would be asked for its vote, and must not give it.
