@@ -207,6 +207,17 @@ export const SCENARIOS = {
       const [first, second, lost, spare] = world.machines;
       everyGroup(world, { voters: [first, second, lost].map(({ id }) => id), learners: [spare.id] });
       world.run(3000);
+      // Simulated nodes meet when one has something to say to the other, which followers do not: it leads for a while, and all know it.
+      const { group } = world.things[0];
+      const isKnown = (): boolean => others(world, lost).every(({ id }) => lost.knownTo.has(id));
+      for (let i = 0; i < 5 && !isKnown(); i++) {
+        world
+          .leader(group)
+          ?.group(group)
+          ?.transferLeadership(lost.id, () => undefined);
+        world.runUntil(isKnown, 3000);
+      }
+      must(isKnown(), 27, 'a node that is to lead is not heard by all');
       // What is under way to the old disk, and what is said while the node is down, must not reach the new one.
       for (const { id } of [first, second, spare]) world.network.clog(id, lost.id, 1500);
       world.run(300);
