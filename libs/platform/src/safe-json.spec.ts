@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { isTidelineError } from '#kernel';
-import { parseJson } from './safe-json.js';
+import { UNSAFE_NAMES, parseJson } from './safe-json.js';
 
 const codeOf = (text: string | Uint8Array, depthMax?: number): string => {
   try {
@@ -13,15 +13,25 @@ const codeOf = (text: string | Uint8Array, depthMax?: number): string => {
   }
 };
 
+/** Whether an object anywhere in a parsed value has a name that is not accepted. */
+const hasUnsafeName = (value: unknown): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  Object.entries(value).some(([name, member]) => UNSAFE_NAMES.has(name) || hasUnsafeName(member));
+
 const nested = (depth: number): string => '['.repeat(depth) + ']'.repeat(depth);
 
 describe('parseJson', () => {
-  test('reads what JSON.parse reads, from text and from bytes', () => {
+  test('reads what JSON.parse reads but for unsafe names, from text and from bytes', () => {
     fc.assert(
       fc.property(fc.json({ maxDepth: 20 }), (text) => {
-        expect(parseJson(text)).toEqual(JSON.parse(text));
-        expect(parseJson(Buffer.from(text))).toEqual(JSON.parse(text));
+        const parsed: unknown = JSON.parse(text);
+        for (const source of [text, Buffer.from(text)]) {
+          if (hasUnsafeName(parsed)) expect(codeOf(source)).toBe('unsafe-key');
+          else expect(parseJson(source)).toEqual(parsed);
+        }
       }),
+      { examples: [['{"prototype":""}'], ['[{"a":{"__proto__":1}}]'], ['{"a":"constructor"}']] },
     );
   });
 
