@@ -139,10 +139,10 @@ export class TcpPeerNetwork implements PeerNetwork {
   }
 
   post(peer: NodeId, payload: Uint8Array | readonly Uint8Array[]): boolean {
-    const connection = this.dialled.get(peer)?.connection ?? null;
-    if (connection === null || !connection.post(METHOD, payload)) return false;
-    // A node posts once a turn: there is nothing to wait for.
-    connection.flush();
+    const dialled = this.dialled.get(peer);
+    if (dialled === undefined || !dialled.post(METHOD, payload)) return false;
+    // A node posts once or twice a turn, all there is to send: there is nothing to wait for.
+    dialled.connection?.flush();
     return true;
   }
 
