@@ -619,17 +619,18 @@ export class TidelineClient {
     partitions: number,
     records: readonly RecordInput[],
     only: number | undefined,
-  ): Map<number, RecordInput[]> {
+  ): ReadonlyMap<number, readonly RecordInput[]> {
     if (records.length === 0) throw new TidelineError('bad-request', 'no records');
     if (only !== undefined && !(Number.isInteger(only) && only >= 0 && only < partitions)) {
       throw new TidelineError('unknown-partition', `topic ${topic} has no partition ${only}`, {
         details: { partitions },
       });
     }
-    const keyless = only ?? this.partitionFor(null, partitions);
+    if (only !== undefined || partitions === 1) return new Map([[only ?? 0, records]]);
+    const keyless = this.partitionFor(null, partitions);
     const groups = new Map<number, RecordInput[]>();
     for (const record of records) {
-      const partition = only ?? (record.key ? this.partitionFor(record.key, partitions) : keyless);
+      const partition = record.key ? this.partitionFor(record.key, partitions) : keyless;
       const group = groups.get(partition);
       if (group) group.push(record);
       else groups.set(partition, [record]);
@@ -722,7 +723,15 @@ const commandError = ({ code, message, entryOffset }: ApplyResultMessage): Tidel
     details: { offset: entryOffset },
   });
 
-const recordInput = (record: RecordToAppend): RecordInput => {
+const recordInput = (record: RecordToAppend): RecordInput => (isEncoded(record) ? record : encodedRecord(record));
+
+/** Bytes already, and so taken as it is: an object less for each record of a large batch. */
+const isEncoded = (record: RecordToAppend): record is RecordToAppend & RecordInput =>
+  record.headers === undefined && record.op === undefined && isBytesOrNone(record.key) && isBytesOrNone(record.value);
+
+const isBytesOrNone = (field: unknown): boolean => field instanceof Uint8Array || field === undefined || field === null;
+
+const encodedRecord = (record: RecordToAppend): RecordInput => {
   const { key, value, headers, ttlMs, type, timestamp, op } = record;
   const list = Object.entries(headers ?? {}).map(([name, text]) => ({
     name,

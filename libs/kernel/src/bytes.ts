@@ -168,12 +168,7 @@ export class ByteWriter {
 
   varint(value: number): this {
     this.ensure(8);
-    let rest = value;
-    while (rest > 0x7f) {
-      this.buffer[this.position++] = (rest % 128) | 0x80;
-      rest = Math.floor(rest / 128);
-    }
-    this.buffer[this.position++] = rest;
+    this.position = writeVarint(this.buffer, this.position, value);
     return this;
   }
 
@@ -205,6 +200,18 @@ export class ByteWriter {
     return this.buffer.subarray(0, this.position);
   }
 }
+
+/** LEB128, at most 53 bits; there must be room for it. Returns where it ends. */
+export const writeVarint = (buffer: Uint8Array, at: number, value: number): number => {
+  let end = at;
+  let rest = value;
+  while (rest > 0x7f) {
+    buffer[end++] = (rest % 128) | 0x80;
+    rest = Math.floor(rest / 128);
+  }
+  buffer[end++] = rest;
+  return end;
+};
 
 /** Bytes a varint of this value takes, 1 … 8. */
 export const varintSize = (value: number): number => {

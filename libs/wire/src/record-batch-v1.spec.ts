@@ -223,18 +223,29 @@ describe('record batch', () => {
     expect(batchOf(100).buffer.byteLength).toBeLessThanOrEqual(Buffer.poolSize);
     const large = batchOf(20_000);
     expect(batchOf(20_000).buffer.byteLength).toBe(large.length * 2);
-    // However large the last one was.
     batchOf(1_000_000);
+    expect(batchOf(1_000_000).buffer.byteLength).toBeLessThanOrEqual(1_000_000 + 72 + 64 * 1024 + 8);
+    // However large the last one was.
     expect(batchOf(100).buffer.byteLength).toBeLessThanOrEqual(64 * 1024);
     expect(batchOf(100).buffer.byteLength).toBeLessThanOrEqual(Buffer.poolSize);
   });
 
-  test('a length that takes fewer bytes than were kept for it stays readable', () => {
-    // The bound of a record just above 127 bytes keeps two bytes for a length that fits in one.
+  test('every length is written in as few bytes as it takes, and one that was written in more stays readable', () => {
     for (let size = 60; size < 140; size++) {
-      const [read] = decodeRecords(encode([{ value: Buffer.alloc(size, 3) }]));
-      expect(read.value).toEqual(Buffer.alloc(size, 3));
+      const record = encode([{ value: Buffer.alloc(size, 3) }]).subarray(BATCH_HEADER_BYTES);
+      const body = 1 + (size < 0x80 ? 1 : 2) + size;
+      expect(record.length).toBe((body < 0x80 ? 1 : 2) + body);
     }
+    // As builders wrote them that kept room for the longest length before they knew it.
+    const batch = encode([{ value: Buffer.alloc(98, 3) }]);
+    const padded = Buffer.concat([
+      batch.subarray(0, BATCH_HEADER_BYTES),
+      Buffer.from([0x80 | 100, 0]),
+      batch.subarray(BATCH_HEADER_BYTES + 1),
+    ]);
+    writeU32(padded, 0, padded.length);
+    expect(batch[BATCH_HEADER_BYTES]).toBe(100);
+    expect(decodeRecords(padded)[0].value).toEqual(Buffer.alloc(98, 3));
   });
 });
 

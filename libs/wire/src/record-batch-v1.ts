@@ -8,8 +8,10 @@ import {
   asTerm,
   readU32,
   readU64,
+  varintSize,
   writeU32,
   writeU64,
+  writeVarint,
   type GroupId,
   type LogTime,
   type Offset,
@@ -208,9 +210,11 @@ export const forEachBatch = (bytes: Uint8Array, visit: (at: number, length: numb
 
 const zigzag = (n: number): number => (n >= 0 ? n * 2 : -n * 2 - 1);
 
-/** Bounds of what a builder takes before it knows how much will come. A batch keeps the whole of it alive, in a log's memory for long. */
+/** Bounds of what a builder takes before it knows how much will come. */
 const ROOM_BYTES_MIN = 512;
-const ROOM_BYTES_MAX = 64 * 1024;
+const ROOM_BYTES_MAX = 2 * 1024 * 1024;
+/** Beyond the last batch's size, at most. */
+const SPARE_BYTES_MAX = 64 * 1024;
 
 /** Gathers records into one batch. Reusable: `finish()` hands out a buffer of its own and starts over. */
 export class BatchBuilder {
@@ -222,7 +226,7 @@ export class BatchBuilder {
 
   constructor(
     private readonly createTime: () => number,
-    /** Room for the first batch; later ones begin with twice what the last one took. */
+    /** Room for the first batch; later ones begin with what the last one took and as much to spare, within the bounds above. */
     private roomBytes = 4096,
   ) {}
 
@@ -246,50 +250,12 @@ export class BatchBuilder {
 
   /** Returns the record's index in the batch, from 0. */
   add(record: RecordInput): number {
-    const { key, value, headers, ttlMs, type, op, timestamp } = record;
     const writer = this.begun();
     if (this.count === 0) this.startTime = this.createTime();
-    let attributes = 0;
-    let body = 1 + 40; // attributes and the varints; an upper bound
-    if (key) {
-      attributes |= RecordAttribute.Key;
-      body += key.length;
-    }
-    if (value) {
-      attributes |= RecordAttribute.Value;
-      body += value.length;
-    }
-    if (headers && headers.length > 0) {
-      attributes |= RecordAttribute.Headers;
-      for (const header of headers) body += 16 + header.name.length * 3 + header.value.length;
-    }
-    if (ttlMs !== undefined) attributes |= RecordAttribute.Ttl;
-    if (type !== undefined) {
-      attributes |= RecordAttribute.Type;
-      body += type.length * 3;
-    }
-    if (op) {
-      attributes |= RecordAttribute.Op;
-      body += op.length;
-    }
-    if (timestamp !== undefined) attributes |= RecordAttribute.Timestamp;
-    writer.ensure(body + 8);
-    // The length comes first but is known last: room for a varint of the bound's size, closed up when the record is shorter.
-    const start = writer.position;
-    const room = body < 0x80 ? 1 : body < 0x4000 ? 2 : body < 0x200000 ? 3 : 4;
-    writer.position = start + room;
-    writer.u8(attributes);
-    if (timestamp !== undefined) writer.varint(zigzag(timestamp - this.startTime));
-    if (ttlMs !== undefined) writer.varint(ttlMs);
-    if (key) writer.lengthPrefixed(key);
-    if (type !== undefined) writer.string(type);
-    if (op) writer.lengthPrefixed(op);
-    if (value) writer.lengthPrefixed(value);
-    if (attributes & RecordAttribute.Headers) {
-      writer.varint(headers!.length);
-      for (const header of headers!) writer.string(header.name).lengthPrefixed(header.value);
-    }
-    writeLength(writer.buffer, start, room, writer.position - start - room);
+    const delta = record.timestamp === undefined ? 0 : zigzag(record.timestamp - this.startTime);
+    const length = encodedLength(record, delta);
+    writer.ensure(varintSize(length) + length);
+    writer.position = writeRecord(writer.buffer, writer.position, record, { delta, length });
     return this.count++;
   }
 
@@ -300,22 +266,93 @@ export class BatchBuilder {
   }
 
   finish(session?: BatchSession): Buffer {
-    const bytes = this.begun().finish();
-    this.roomBytes = Math.min(ROOM_BYTES_MAX, Math.max(ROOM_BYTES_MIN, bytes.length * 2));
+    const gathered = this.begun().finish();
+    const { length } = gathered;
+    this.roomBytes = Math.min(ROOM_BYTES_MAX, Math.max(ROOM_BYTES_MIN, length + Math.min(length, SPARE_BYTES_MAX)));
+    // A batch keeps the whole of its buffer alive, in a log's memory for long.
+    const bytes = gathered.buffer.byteLength > length * 2 + SPARE_BYTES_MAX ? Buffer.from(gathered) : gathered;
     sealBatch(bytes, { recordCount: this.count, flags: 0, createTime: this.startTime, session });
     this.reset();
     return bytes;
   }
 }
 
-/** A varint of exactly `room` bytes (continuation bits keep a short value valid). */
-const writeLength = (buffer: Buffer, at: number, room: number, length: number): void => {
-  let rest = length;
-  for (let i = 0; i < room - 1; i++) {
-    buffer[at + i] = (rest & 0x7f) | 0x80;
-    rest >>>= 7;
+/** Bytes of a record behind its length. `delta`: of its timestamp, if it has one, zigzag. */
+const encodedLength = (record: RecordInput, delta: number): number => {
+  const { key, value, headers, ttlMs, type, op, timestamp } = record;
+  let length = 1;
+  if (timestamp !== undefined) length += varintSize(delta);
+  if (ttlMs !== undefined) length += varintSize(ttlMs);
+  if (key) length += prefixedSize(key.length);
+  if (type !== undefined) length += prefixedSize(Buffer.byteLength(type));
+  if (op) length += prefixedSize(op.length);
+  if (value) length += prefixedSize(value.length);
+  if (headers && headers.length > 0) {
+    length += varintSize(headers.length);
+    for (const header of headers) {
+      length += prefixedSize(Buffer.byteLength(header.name)) + prefixedSize(header.value.length);
+    }
   }
-  buffer[at + room - 1] = rest;
+  return length;
+};
+
+const prefixedSize = (length: number): number => varintSize(length) + length;
+
+/** There must be room for it. Returns where it ends. */
+const writeRecord = (
+  bytes: Buffer,
+  start: number,
+  record: RecordInput,
+  { delta, length }: { readonly delta: number; readonly length: number },
+): number => {
+  const { key, value, headers, ttlMs, type, op, timestamp } = record;
+  const attributesAt = writeVarint(bytes, start, length);
+  let at = attributesAt + 1;
+  let attributes = 0;
+  if (timestamp !== undefined) {
+    attributes |= RecordAttribute.Timestamp;
+    at = writeVarint(bytes, at, delta);
+  }
+  if (ttlMs !== undefined) {
+    attributes |= RecordAttribute.Ttl;
+    at = writeVarint(bytes, at, ttlMs);
+  }
+  if (key) {
+    attributes |= RecordAttribute.Key;
+    at = writePrefixed(bytes, at, key);
+  }
+  if (type !== undefined) {
+    attributes |= RecordAttribute.Type;
+    at = writeText(bytes, at, type);
+  }
+  if (op) {
+    attributes |= RecordAttribute.Op;
+    at = writePrefixed(bytes, at, op);
+  }
+  if (value) {
+    attributes |= RecordAttribute.Value;
+    at = writePrefixed(bytes, at, value);
+  }
+  if (headers && headers.length > 0) {
+    attributes |= RecordAttribute.Headers;
+    at = writeVarint(bytes, at, headers.length);
+    for (const header of headers) at = writePrefixed(bytes, writeText(bytes, at, header.name), header.value);
+  }
+  bytes[attributesAt] = attributes;
+  return at;
+};
+
+const writePrefixed = (bytes: Buffer, at: number, field: Uint8Array): number => {
+  const start = writeVarint(bytes, at, field.length);
+  bytes.set(field, start);
+  return start + field.length;
+};
+
+const writeText = (bytes: Buffer, at: number, text: string): number => {
+  const length = Buffer.byteLength(text);
+  const start = writeVarint(bytes, at, length);
+  bytes.write(text, start, length, 'utf8');
+  return start + length;
 };
 
 interface BatchSeal {
