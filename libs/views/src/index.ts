@@ -36,13 +36,12 @@ export { REPLAY_TYPE, encodeReplay, type ReplayCommand } from './projection/repl
 export { type ViewEvent } from './projection/view-event.js';
 export { DIGEST_MARK_RECORDS, digestOfAll, type DigestMark, type SlotDigests } from './digest-marks.js';
 export {
-  SNAPSHOT_BLOCK_BYTES,
   SNAPSHOT_FOOTER_BYTES,
-  SnapshotEntries,
-  SnapshotWriter,
   decodeSnapshotFooter,
   decodeSnapshotTable,
   encodeSnapshotTable,
   type SlotPlace,
   type SnapshotTable,
 } from './snapshot-v2.js';
+export { SnapshotEntries } from './snapshot-reader.js';
+export { SNAPSHOT_BLOCK_BYTES, SnapshotWriter } from './snapshot-writer.js';

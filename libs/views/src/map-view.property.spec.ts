@@ -5,6 +5,7 @@ import { BATCH_HEADER_BYTES, DEL_IF, PUT_IF, encodeConditionalOp, encodeOp, type
 import { MapView, type ViewChange } from './map-view.js';
 import { BatchSource, keysOfSlot } from './testing/batch-source.js';
 import { ModelView } from './testing/model-view.js';
+import { snapshotOf } from './testing/snapshot-bytes.js';
 
 const KEYS = [
   ...keysOfSlot(7, 24),
@@ -156,7 +157,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 );
 
 const piecesOf = (view: MapView, size: number): Buffer[] => {
-  const whole = Buffer.concat([...view.freeze()]);
+  const whole = snapshotOf(view);
   const pieces: Buffer[] = [];
   for (let at = 0; at < whole.length; at += size) pieces.push(whole.subarray(at, at + size));
   return pieces;

@@ -15,6 +15,7 @@ import type { Command, DataType } from './data-type.js';
 import { MapView } from './map-view.js';
 import { BatchSource, keysOfSlot } from './testing/batch-source.js';
 import { ModelView } from './testing/model-view.js';
+import { snapshotOf } from './testing/snapshot-bytes.js';
 
 const bytes = (text: string): Buffer => Buffer.from(text);
 const put = (key: string, value: string, ttlMs?: number): RecordInput => ({
@@ -324,7 +325,7 @@ describe('what was given away', () => {
     const fill = (byte: number): void =>
       view.applyBatches(
         source.records(
-          Array.from({ length: 3000 }, (_, n) => ({ key: bytes(`k${n}`), value: Buffer.alloc(100, byte) })),
+          Array.from({ length: 3000 }, (_, n) => ({ key: bytes(`k${n}`), value: Buffer.alloc(1000, byte) })),
         ),
       );
     fill(1);
@@ -339,7 +340,7 @@ describe('what was given away', () => {
     const restored = MapView.restore(pieces);
     expect(restored.digest).toBe(digest);
     for (let n = 0; n < 3000; n += 100) {
-      expect(restored.get(bytes(`k${n}`), restored.logTime)?.value).toEqual(Buffer.alloc(100, 1));
+      expect(restored.get(bytes(`k${n}`), restored.logTime)?.value).toEqual(Buffer.alloc(1000, 1));
     }
     // It is over: they are overwritten in place again.
     fill(100);
@@ -447,7 +448,7 @@ describe('snapshots', () => {
   };
 
   test('one flipped bit anywhere is noticed', () => {
-    const snapshot = Buffer.concat([...filled().freeze()]);
+    const snapshot = snapshotOf(filled());
     for (let at = 0; at < snapshot.length; at++) {
       const bad = Buffer.from(snapshot);
       bad[at] ^= 1 << (at % 8);
@@ -456,7 +457,7 @@ describe('snapshots', () => {
   });
 
   test('a snapshot that is cut off, goes on or lacks a part is refused', () => {
-    const snapshot = Buffer.concat([...filled().freeze()]);
+    const snapshot = snapshotOf(filled());
     for (let length = 0; length < snapshot.length; length += 3) {
       expect(codeOf(() => MapView.restore([snapshot.subarray(0, length)]))).toBe('storage-damaged');
     }
@@ -478,16 +479,16 @@ describe('snapshots', () => {
     const source = new BatchSource();
     const view = new MapView();
     const fill = (from: number) =>
-      view.applyBatches(source.records(Array.from({ length: 2000 }, (_, i) => put(`k${from + i}`, 'v'.repeat(200)))));
+      view.applyBatches(source.records(Array.from({ length: 2000 }, (_, i) => put(`k${from + i}`, 'v'.repeat(2000)))));
     fill(0);
     const first = { writer: view.freeze()[Symbol.iterator](), digest: view.digest };
-    const pieces = [first.writer.next().value as Buffer];
+    const pieces = [Buffer.from(first.writer.next().value as Buffer)];
     fill(1000);
     const second = { writer: view.freeze(), digest: view.digest };
     fill(500);
     view.reclaim(1e9);
     for (let next = first.writer.next(); next.done !== true; next = first.writer.next()) {
-      pieces.push(next.value);
+      pieces.push(Buffer.from(next.value));
       view.applyBatches(source.records([{ key: bytes(`k${pieces.length}`), value: null }]));
     }
     expect(pieces.length).toBeGreaterThan(2);

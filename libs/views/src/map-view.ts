@@ -24,7 +24,9 @@ import {
 import { DigestMarks, digestOfAll, type SlotDigests } from './digest-marks.js';
 import { LookAhead } from './look-ahead.js';
 import { OrderedKeys } from './ordered-keys.js';
-import { SlotsReader, SnapshotReader, SnapshotWriter, type SlotPlace, type SnapshotTable } from './snapshot-v2.js';
+import { SlotsReader, SnapshotReader } from './snapshot-reader.js';
+import type { SlotPlace, SnapshotTable } from './snapshot-v2.js';
+import { SnapshotWriter } from './snapshot-writer.js';
 import { SizeLimit } from './size-limit.js';
 import type { Slot } from './slot.js';
 import { EntryDraft, EntryFlag, wordsOf, type StoredEntry } from './stored-entry.js';

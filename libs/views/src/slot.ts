@@ -1,6 +1,7 @@
 import { assert, hashKey } from '#kernel';
 import type { EarliestSlots } from './earliest-slots.js';
 import { ExpiryHeap } from './expiry-heap.js';
+import { EntryStarts, FrozenSlot, type CapturedChunks } from './frozen-slot.js';
 import {
   KEY_LENGTH_AT,
   StoredEntry,
@@ -23,9 +24,9 @@ import {
  *     chunk     stored entries one after the other (stored-entry.ts)
  *
  * An entry that is overwritten by one of the same size gives it its place; otherwise it leaves dead bytes, as a removed one does. A chunk
- * of nothing but dead bytes is dropped at once; `reclaim` moves the living out of a chunk that is partly dead. A snapshot is a copied
- * index and a list of chunks (`freeze`), copied only when the slot is about to change; until it is written nothing is overwritten in
- * place. Whoever reads keeps copies (`ViewState.entryOf`), but of an entry larger than SHARED_ENTRY_BYTES_MAX: its bytes never change,
+ * of nothing but dead bytes is dropped at once; `reclaim` moves the living out of a chunk that is partly dead. A snapshot is a list of
+ * chunks and, of those that are partly dead, of where the living begin (`freeze`), taken only when the slot is about to change; until it is written
+ * nothing is overwritten in place. Whoever reads keeps copies (`ViewState.entryOf`), but of an entry larger than SHARED_ENTRY_BYTES_MAX: its bytes never change,
  * and its chunk is not written again when it is dropped.
  */
 const CHUNK_BYTES_MIN = 512;
@@ -260,7 +261,7 @@ export class Slot {
     return freed;
   }
 
-  /** The slot as it is now, copied when it is about to change or when the snapshot gets there. */
+  /** The slot as it is now, captured when it is about to change or when the snapshot gets there. */
   freeze(): FrozenSlot {
     const frozen = new FrozenSlot(this);
     this.uncaptured.push(frozen);
@@ -268,13 +269,27 @@ export class Slot {
     return frozen;
   }
 
-  /** What every change does first while a snapshot has not copied the slot. */
+  /** What every change does first while a snapshot has not captured the slot. */
   captureAll(): void {
     const list = this.uncaptured;
     this.uncaptured = [];
-    const index = this.index.slice();
-    const chunks = this.chunks.slice();
-    for (const frozen of list) frozen.take(index, chunks);
+    const captured = this.capture();
+    for (const frozen of list) frozen.take(captured);
+  }
+
+  /** Costs next to nothing where nothing is dead. */
+  private capture(): CapturedChunks {
+    const { index } = this;
+    const living = this.chunks.map((_chunk, number) =>
+      this.chunkDead[number] === 0 ? null : new EntryStarts(this.chunkUsed[number] / ENTRY_ALIGNMENT),
+    );
+    if (living.some((starts) => starts !== null)) {
+      for (let at = 1; at < index.length; at += 2) {
+        const location = index[at];
+        if (location !== 0) living[location >>> POSITION_BITS]?.add(location & POSITION_MASK);
+      }
+    }
+    return { chunks: this.chunks.slice(), used: this.chunkUsed.slice(), living };
   }
 
   /** To another view. */
@@ -505,55 +520,3 @@ export class Slot {
     }
   }
 }
-
-/** A slot as it was when it was frozen. */
-export class FrozenSlot {
-  readonly number: number;
-  readonly count: number;
-  readonly digestA: number;
-  readonly digestB: number;
-  readonly removedA: number;
-  readonly removedB: number;
-  private index: Uint32Array | null = null;
-  private chunks: readonly Buffer[] = [];
-  private bucket = 0;
-  private released = false;
-
-  constructor(private readonly slot: Slot) {
-    this.number = slot.number;
-    this.count = slot.count;
-    this.digestA = slot.digestA;
-    this.digestB = slot.digestB;
-    this.removedA = slot.removedA;
-    this.removedB = slot.removedB;
-  }
-
-  take(index: Uint32Array, chunks: readonly Buffer[]): void {
-    this.index = index;
-    this.chunks = chunks;
-  }
-
-  /** The entry after the last one, in `entry`; false at the end. */
-  next(entry: StoredEntry): boolean {
-    if (this.index === null) this.slot.captureAll();
-    const index = this.index!;
-    while (2 * this.bucket < index.length) {
-      const location = index[2 * this.bucket++ + 1];
-      if (location === 0) continue;
-      entry.read(this.chunks[location >>> POSITION_BITS], (location & POSITION_MASK) * ENTRY_ALIGNMENT);
-      return true;
-    }
-    return false;
-  }
-
-  /** Nobody reads it any more. */
-  release(): void {
-    if (this.released) return;
-    this.released = true;
-    this.slot.forget(this);
-    this.index = EMPTY_INDEX;
-    this.chunks = [];
-  }
-}
-
-const EMPTY_INDEX = new Uint32Array(0);

@@ -10,7 +10,7 @@ import {
   encodeSnapshotTable,
   type SnapshotTable,
 } from './snapshot-v2.js';
-import { BatchSource, bytesInMemory, keysOfSlot } from './testing/index.js';
+import { BatchSource, blocksOf, bytesInMemory, keysOfSlot, snapshotOf } from './testing/index.js';
 import { BUILT_IN_TYPES } from './types/built-in-types.js';
 
 const TYPES: MapViewOptions = { dataTypes: BUILT_IN_TYPES };
@@ -83,7 +83,7 @@ const contents = (view: MapView): unknown => ({
 describe('a snapshot slot by slot', () => {
   test('all slots in any order are what the whole is', () => {
     const view = applied(history(new BatchSource(), 200));
-    const file = Buffer.concat([...view.freeze()]);
+    const file = snapshotOf(view);
     const { view: restored, refused } = restoreSlots(file);
     expect(refused).toEqual([]);
     expect(restored.stoppedSlots).toEqual([]);
@@ -94,7 +94,7 @@ describe('a snapshot slot by slot', () => {
   test('the table says where each slot is and what it holds, and the writer knows it too', () => {
     const view = applied(history(new BatchSource(), 50));
     const writer = view.freeze();
-    const file = Buffer.concat([...writer]);
+    const file = Buffer.concat(blocksOf(writer));
     const table = tableOf(file);
     expect(writer.table).toEqual(table);
     expect(decodeSnapshotTable(encodeSnapshotTable(table))).toEqual(table);
@@ -107,7 +107,7 @@ describe('a snapshot slot by slot', () => {
 
   test('chosen slots alone are a part of the view', () => {
     const view = applied(history(new BatchSource(), 100));
-    const file = Buffer.concat([...view.freeze()]);
+    const file = snapshotOf(view);
     const slot = slotOfKey(bytes('k14'));
     const { view: part } = restoreSlots(file, { ...TYPES, slots: new Set([slot]) });
     expect(part.get(bytes('k14'), part.logTime)).toEqual(view.get(bytes('k14'), view.logTime));
@@ -117,7 +117,7 @@ describe('a snapshot slot by slot', () => {
 
   test('one flipped bit costs one slot, told by number; the others are served, that one is not', () => {
     const view = applied(history(new BatchSource(), 60));
-    const file = Buffer.concat([...view.freeze()]);
+    const file = snapshotOf(view);
     const table = tableOf(file);
     const full = table.slots.filter(({ entries }) => entries > 0);
     for (const place of full.slice(0, 40)) {
@@ -140,7 +140,7 @@ describe('a snapshot slot by slot', () => {
   test('a slot that expires nothing any more leaves no expiry behind', () => {
     const source = new BatchSource();
     const view = applied([source.records([put('soon', '1', { ttlMs: 10 })])]);
-    const file = Buffer.concat([...view.freeze()]);
+    const file = snapshotOf(view);
     const table = tableOf(file);
     const bad = Buffer.from(file);
     // The last byte of the slot: everything of it was read when it turns out that a checksum is wrong.
@@ -151,7 +151,7 @@ describe('a snapshot slot by slot', () => {
   });
 
   test('a head that is damaged is refused as a whole', () => {
-    const file = Buffer.concat([...applied(history(new BatchSource(), 5)).freeze()]);
+    const file = snapshotOf(applied(history(new BatchSource(), 5)));
     const bad = Buffer.from(file);
     bad[20] ^= 1;
     expect(() => restoreSlots(bad)).toThrow(/its head/);
@@ -174,7 +174,7 @@ describe('a slot that is stopped', () => {
     late.push(source.records([{ key, op: encodeOp('incr', []) }]));
     const commandAt = asOffset(source.nextOffset - 1);
     const right = applied([...early, ...late]);
-    const older = Buffer.concat([...applied(early).freeze()]);
+    const older = snapshotOf(applied(early));
 
     const view = applied([...early, ...late.slice(0, 30)]);
     view.stopSlots([SLOT]);
