@@ -1,7 +1,9 @@
 import type { Clock, Scheduler } from '#kernel';
 
-/** While its view is given records, making the blocks of a snapshot takes one part in so many of the time. */
-export const PACE_PARTS = 4;
+/** While its view is given records, a snapshot takes one part in so many of the time: to make its blocks, to write them and to read them back. */
+export const PACE_PARTS = 8;
+/** A view that was given nothing for so long is given nothing: between two records of a client that waits for each there is less. */
+export const QUIET_MS = 100;
 
 export interface SnapshotPaceOptions {
   readonly clock: Clock;
@@ -13,30 +15,35 @@ export interface SnapshotPaceOptions {
 }
 
 /**
- * Pauses between the blocks of a snapshot that nobody waits for. The thread that makes them is the one that answers and applies: without pauses puts of
- * a large view would be slow for as long as it is written. Where nothing is applied there is nobody to make room for.
+ * Pauses in the writing of a snapshot that nobody waits for. The thread that makes its blocks is the one that answers and applies, and the disk is the
+ * one that the log is synced to: without pauses puts of a large view would be slow for as long as it is written. Where nothing is applied there is
+ * nobody to make room for.
  */
 export class SnapshotPace {
   private began: number;
   private seen: number;
+  private seenMs = Number.NEGATIVE_INFINITY;
 
   constructor(private readonly options: SnapshotPaceOptions) {
     this.seen = options.applied();
     this.began = options.clock.monotonicMs();
   }
 
-  /** A block is made, and to be written, which is not counted. Resolves when the next may be made. */
-  async made(write: () => Promise<void>): Promise<void> {
+  /** A step is done. Resolves when the next may begin. */
+  async rest(): Promise<void> {
     const { clock, scheduler, applied, hurries } = this.options;
-    const spentMs = clock.monotonicMs() - this.began;
-    await write();
-    const now = applied();
-    if (now !== this.seen && spentMs > 0 && !hurries()) {
+    const now = clock.monotonicMs();
+    const at = applied();
+    if (at !== this.seen) {
+      this.seen = at;
+      this.seenMs = now;
+    }
+    const spentMs = now - this.began;
+    if (now - this.seenMs < QUIET_MS && spentMs > 0 && !hurries()) {
       await new Promise<void>((resolve) => {
         scheduler.after((PACE_PARTS - 1) * spentMs, resolve);
       });
     }
-    this.seen = now;
     this.began = clock.monotonicMs();
   }
 }

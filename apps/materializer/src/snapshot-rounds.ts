@@ -13,6 +13,8 @@ const SETTLE_LOOK_MS = 5;
  * to be applied after a restart is at most so many times what is loaded (or `logBytes`).
  */
 const LOG_BYTES_PER_VIEW_BYTE = 2;
+/** Of the log that makes a snapshot due: when so much more was applied while it is written, it pauses no longer. What is to be applied after a restart stays bounded. */
+const LOG_PART_WHILE_PACED = 1 / 2;
 
 export interface SnapshotRoundsOptions {
   readonly store: SnapshotStore;
@@ -59,8 +61,12 @@ export class SnapshotRounds {
   /** More log was applied to it. */
   applied(hosted: HostedPartition): void {
     const logBytes = hosted.feed.appliedBytes - hosted.snapshotLogBytes;
-    const due = Math.max(this.options.logBytes, LOG_BYTES_PER_VIEW_BYTE * hosted.snapshotViewBytes);
-    if (logBytes >= due) this.request(hosted);
+    if (logBytes >= this.dueBytes(hosted.snapshotViewBytes)) this.request(hosted);
+  }
+
+  /** Log applied to a view for which it is written. */
+  private dueBytes(viewBytes: number): number {
+    return Math.max(this.options.logBytes, LOG_BYTES_PER_VIEW_BYTE * viewBytes);
   }
 
   /** Due now, whatever the interval. */
@@ -120,7 +126,11 @@ export class SnapshotRounds {
             clock,
             scheduler,
             applied: () => view.offset,
-            hurries: () => this.closed || this.waited > 0 || Number.isFinite(this.untilMs),
+            hurries: () =>
+              this.closed ||
+              this.waited > 0 ||
+              Number.isFinite(this.untilMs) ||
+              feed.appliedBytes - appliedBytes > this.dueBytes(bytes) * LOG_PART_WHILE_PACED,
           })
         : undefined;
     const entry = await store.write(source, view, cancelled, between);

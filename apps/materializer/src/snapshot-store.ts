@@ -10,13 +10,13 @@ import {
   type Offset,
   type PartitionId,
 } from '#kernel';
-import type { DiskFile, FileSystem } from '#storage';
+import { DIRECT_BLOCK_BYTES, LargeFile, type DiskCallback, type DiskFile, type FileSystem } from '#storage';
 import { decodeSnapshotTable, encodeSnapshotTable, type MapView, type MapViewOptions, type SnapshotInfo } from '#views';
 import type { SnapshotPace } from './snapshot-pace.js';
 import { loadSnapshot, type SnapshotBytes } from './snapshot-bytes.js';
 
-/** Bytes read at once; the process does other things between two reads. */
-const READ_BYTES = 256 * 1024;
+/** Read back at once; the process does other things between two reads. */
+const READ_BYTES = 256 * DIRECT_BLOCK_BYTES;
 
 /** Whose state a snapshot holds. The group tells a topic from one of the same name that was deleted before. */
 export interface SnapshotSource {
@@ -126,7 +126,7 @@ export class SnapshotStore {
   }
 
   /**
-   * Writes the view as it is now, and takes away what is superseded. `cancelled` is asked between blocks, and `pace` says when the next may be made.
+   * Writes the view as it is now, and takes away what is superseded. `cancelled` is asked between steps, and `pace` says when the next may begin.
    * Null: it was cancelled.
    */
   async write(
@@ -143,29 +143,35 @@ export class SnapshotStore {
     const { offset, logTime } = frozen;
     const path = join(folder, fileName(offset));
     const temporary = `${path}.tmp`;
-    if (fileSystem.existsSync(temporary)) fileSystem.unlinkSync(temporary);
-    const file = fileSystem.openSync(temporary, { create: true, exclusive: true });
-    let bytes = 0;
-    let checksum = 0;
+    if (fileSystem.existsSync(temporary)) await this.unlink(temporary);
+    const file = LargeFile.createSync(fileSystem, temporary);
     let done = false;
     try {
       for (const block of frozen) {
         if (cancelled()) return null;
-        const write = (): Promise<void> => settled((callback) => file.write([block], bytes, callback));
-        await (pace ? pace.made(write) : write());
-        bytes += block.length;
-        checksum = crc32(block, checksum);
+        await settled((callback) => file.append(block, callback));
+        await pace?.rest();
       }
       await settled((callback) => file.sync(callback));
       let readBack = 0;
-      for (let at = 0; at < bytes; at += READ_BYTES) readBack = crc32(await readPiece(file, at, READ_BYTES), readBack);
-      if (readBack !== checksum) throw new TidelineError('storage-damaged', `${temporary} reads back otherwise`);
+      const take = (bytes: Buffer): void => {
+        readBack = crc32(bytes, readBack);
+      };
+      for (let at = 0; at < file.bytes; at += READ_BYTES) {
+        if (cancelled()) return null;
+        await settled((callback) => file.read(at, READ_BYTES, take, callback));
+        await pace?.rest();
+      }
+      if (readBack !== frozen.checksum) {
+        throw new TidelineError('storage-damaged', `${temporary} reads back otherwise`);
+      }
       done = true;
     } finally {
       frozen.release();
       file.closeSync();
-      if (!done) fileSystem.unlinkSync(temporary);
+      if (!done) await this.unlink(temporary);
     }
+    const { bytes } = file;
     fileSystem.renameSync(temporary, path);
     fileSystem.syncDirectorySync(folder);
     const entry: SnapshotEntry = {
@@ -193,8 +199,13 @@ export class SnapshotStore {
     await catalog.keepNewest(slot, kept);
     const names = new Set((await catalog.list(slot)).map(({ offset }) => fileName(offset)));
     for (const name of fileSystem.readdirSync(folder)) {
-      if (!names.has(name)) fileSystem.unlinkSync(join(folder, name));
+      if (!names.has(name)) await this.unlink(join(folder, name));
     }
+  }
+
+  /** To give back what a large file took takes long: 0.1 s for half a gigabyte (docs/performance.md). */
+  private unlink(path: string): Promise<void> {
+    return settled((callback) => this.options.fileSystem.unlink(path, callback));
   }
 
   /** Takes away all snapshots of a partition that this host has. Never rejects. */
@@ -204,7 +215,7 @@ export class SnapshotStore {
     try {
       for (const entry of await this.list(source)) await catalog.remove(entry);
       if (!fileSystem.existsSync(folder)) return;
-      for (const name of fileSystem.readdirSync(folder)) fileSystem.unlinkSync(join(folder, name));
+      for (const name of fileSystem.readdirSync(folder)) await this.unlink(join(folder, name));
     } catch (error) {
       report(`old snapshots of ${nameOf(source)} are not taken away: ${toTidelineError(error).message}`);
     }
@@ -245,7 +256,7 @@ const nameOf = ({ view, partition }: SnapshotSource): string => `view ${view}, p
 
 const fileName = (offset: number): string => `${String(offset).padStart(20, '0')}.snap`;
 
-const settled = (start: (callback: (error: Error | null) => void) => void): Promise<void> =>
+const settled = (start: (callback: DiskCallback) => void): Promise<void> =>
   new Promise((resolve, reject) => {
     start((error) => (error === null ? resolve() : reject(error)));
   });

@@ -15,6 +15,8 @@ export interface DiskFile {
    */
   write(buffers: readonly Uint8Array[], position: number, done: DiskCallback): void;
   read(length: number, position: number, done: (error: Error | null, bytes: Buffer) => void): void;
+  /** Fills the memory, less of it at the end of the file. With a file opened `direct` it is whole blocks, as for a write. */
+  readInto(memory: Buffer, position: number, done: (error: Error | null, count: number) => void): void;
   /** Makes earlier writes durable (fdatasync). */
   sync(done: DiskCallback): void;
   readSync(length: number, position: number): Buffer;
@@ -48,6 +50,8 @@ export interface FileSystem {
   /** Atomic; durable only after syncDirectorySync of the folder. */
   renameSync(from: string, to: string): void;
   unlinkSync(path: string): void;
+  /** For large files: to give back what they took may take long. */
+  unlink(path: string, done: DiskCallback): void;
   syncDirectorySync(path: string): void;
   /** Bytes free for this user on the volume. */
   freeBytesSync(path: string): number;

@@ -14,6 +14,7 @@ import {
   readdirSync,
   renameSync,
   statfsSync,
+  unlink,
   unlinkSync,
   write,
   writeSync,
@@ -56,6 +57,10 @@ class NodeFile implements DiskFile {
     read(this.fd, bytes, 0, length, position, (error, count) => {
       done(error, count === length ? bytes : bytes.subarray(0, Math.max(count, 0)));
     });
+  }
+
+  readInto(memory: Buffer, position: number, done: (error: Error | null, count: number) => void): void {
+    read(this.fd, memory, 0, memory.length, position, done);
   }
 
   sync(done: DiskCallback): void {
@@ -149,6 +154,7 @@ export const nodeFileSystem: FileSystem = {
   readdirSync: (path) => readdirSync(path).sort(),
   renameSync,
   unlinkSync,
+  unlink,
   syncDirectorySync: (path) => {
     if (process.platform === 'win32') return;
     const fd = openSync(path, constants.O_RDONLY);

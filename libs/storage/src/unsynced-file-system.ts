@@ -11,6 +11,7 @@ export const unsyncedFileSystem = (fs: FileSystem): FileSystem => ({
   readdirSync: (path) => fs.readdirSync(path),
   renameSync: (from, to) => fs.renameSync(from, to),
   unlinkSync: (path) => fs.unlinkSync(path),
+  unlink: (path, done) => fs.unlink(path, done),
   syncDirectorySync: () => undefined,
   freeBytesSync: (path) => fs.freeBytesSync(path),
   lockSync: (path) => fs.lockSync(path),
@@ -20,6 +21,7 @@ const withoutSync = (file: DiskFile): DiskFile => ({
   path: file.path,
   write: (buffers, position, done) => file.write(buffers, position, done),
   read: (length, position, done) => file.read(length, position, done),
+  readInto: (memory, position, done) => file.readInto(memory, position, done),
   // Later, as a real one: callers may rely on not being called back before they return.
   sync: (done) => file.read(0, 0, () => done(null)),
   readSync: (length, position) => file.readSync(length, position),

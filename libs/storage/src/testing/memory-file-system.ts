@@ -1,5 +1,5 @@
 import { TidelineError, systemScheduler, type Scheduler } from '#kernel';
-import type { DiskFile, FileSystem, OpenOptions } from '../file-system.js';
+import type { DiskCallback, DiskFile, FileSystem, OpenOptions } from '../file-system.js';
 
 /** An error as node:fs throws it. */
 export const diskError = (code: string, what: string): NodeJS.ErrnoException =>
@@ -75,6 +75,10 @@ export class MemoryFileSystem implements FileSystem {
         check(false);
         later(() => done(null, inode.read(length, position)));
       },
+      readInto: (memory, position, done) => {
+        check(false);
+        later(() => done(null, inode.read(memory.length, position).copy(memory)));
+      },
       sync: (done) => {
         check(false);
         later(() => done(null));
@@ -131,6 +135,12 @@ export class MemoryFileSystem implements FileSystem {
 
   unlinkSync(path: string): void {
     if (!this.files.delete(path)) throw diskError('ENOENT', path);
+  }
+
+  unlink(path: string, done: DiskCallback): void {
+    this.scheduler.defer(() => {
+      done(this.files.delete(path) ? null : diskError('ENOENT', path));
+    });
   }
 
   syncDirectorySync(path: string): void {

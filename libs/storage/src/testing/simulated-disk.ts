@@ -501,6 +501,14 @@ export class SimulatedDisk implements FileSystem {
           done(error, error ? Buffer.alloc(0) : inode.read(length, position));
         });
       },
+      readInto: (memory, position, done) => {
+        check(false);
+        if (options.direct) assert(isWholeBlocks({ pieces: [memory], position }), 'a direct read is whole blocks');
+        this.later(() => {
+          const error = this.drawError('read', path);
+          done(error, error ? 0 : inode.read(memory.length, position).copy(memory));
+        });
+      },
       sync: (done: DiskCallback) => {
         check(false);
         if (this.counts()) {
@@ -589,6 +597,19 @@ export class SimulatedDisk implements FileSystem {
     if (this.counts()) this.goDown();
     this.inode(path);
     this.change(path, (names) => names.delete(path));
+  }
+
+  unlink(path: string, done: DiskCallback): void {
+    if (this.down) throw new DiskDown();
+    this.later(() => {
+      if (!this.names.has(path)) return done(diskError('ENOENT', path));
+      if (this.counts()) {
+        this.crash();
+        return;
+      }
+      this.change(path, (names) => names.delete(path));
+      done(null);
+    });
   }
 
   syncDirectorySync(path: string): void {
