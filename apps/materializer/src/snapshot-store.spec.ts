@@ -1,10 +1,11 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { TidelineError, asOffset, hashKey, slotOf } from '#kernel';
-import { decodeSnapshotTable } from '#views';
+import { MapView, decodeSnapshotTable } from '#views';
 import { encodeBatch, type RecordInput } from '#wire';
 import { InMemoryArchive, InMemorySnapshotCatalog } from '../../../libs/catalog/src/testing/index.js';
 import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
 import { MemoryFileSystem } from '../../../libs/storage/src/testing/index.js';
+import { BatchSource } from '../../../libs/views/src/testing/index.js';
 import { SnapshotStore } from './snapshot-store.js';
 import { ViewHost } from './view-host.js';
 
@@ -85,6 +86,14 @@ const start = async ({ logBytes }: { readonly logBytes?: number } = {}) => {
     file.closeSync();
   };
   return { time, log, fileSystem, catalog, archive, reports, tailedFrom, host, append, state, listed, corrupt };
+};
+
+/** One whose snapshot has about so many bytes. */
+const viewWith = (bytes: number): MapView => {
+  const source = new BatchSource();
+  const view = new MapView();
+  for (let n = 0; n < bytes / 10_000; n++) view.applyBatches(source.records([put(`k${n}`, 'v'.repeat(10_000))]));
+  return view;
 };
 
 type World = Awaited<ReturnType<typeof start>>;
@@ -246,6 +255,60 @@ describe('a host with snapshots', () => {
     await time.until(views.finish(0));
     expect(await catalog.list()).toEqual([]);
     expect(fileSystem.existsSync('/snapshots')).toBe(false);
+  });
+
+  test('does not keep one that reads back otherwise than it was written, says so, and leaves nothing of it', async () => {
+    const world = await start();
+    const { time, host, append, fileSystem, listed, corrupt } = world;
+    const views = await host();
+    const said: string[] = [];
+    views.onSnapshotFailed((_view, partition, error) => said.push(`${partition} ${error.message}`));
+    const { openSync } = fileSystem;
+    fileSystem.openSync = (path, options) => {
+      if (options.readOnly && path.endsWith('.tmp')) corrupt(path);
+      return openSync.call(fileSystem, path, options);
+    };
+    await append(0, put('a', '1'));
+    await time.advance(INTERVAL_MS);
+    expect(said).toContainEqual(expect.stringMatching(/^0 .*\.snap\.tmp reads back otherwise/));
+    expect(await listed()).toEqual([]);
+    fileSystem.openSync = openSync;
+    await append(0, put('b', '1'));
+    await time.advance(INTERVAL_MS);
+    const entries = await listed();
+    expect(entries).toHaveLength(1);
+    const folder = entries[0].path.slice(0, entries[0].path.lastIndexOf('/'));
+    expect(fileSystem.readdirSync(folder)).toEqual([entries[0].path.slice(folder.length + 1)]);
+  });
+
+  test('leaves nothing of one that is given up while it is written or read back', async () => {
+    const world = await start();
+    const { time, fileSystem, catalog } = world;
+    const source = { clusterId: '', view: VIEW, partition: 0 as never, group: 7 as never };
+    const store = new SnapshotStore({
+      fileSystem,
+      catalog,
+      directory: '/other',
+      host: 'here',
+      kept: 2,
+      clock: time,
+      report: () => undefined,
+    });
+    const view = viewWith(2.5 * 1024 * 1024);
+    let givenUp = 0;
+    for (let steps = 0; ; steps++) {
+      let left = steps;
+      const entry = await time.until(store.write(source, view, () => left-- === 0));
+      const names = fileSystem.readdirSync(`/other/cluster-/${VIEW}-0-7`);
+      if (entry !== null) {
+        expect(names).toEqual([entry.path.slice(entry.path.lastIndexOf('/') + 1)]);
+        break;
+      }
+      expect(names).toEqual([]);
+      givenUp++;
+    }
+    // Three blocks, three pieces.
+    expect(givenUp).toBe(6);
   });
 
   test('does not take that of a topic of the same name that is gone', async () => {

@@ -10,13 +10,13 @@ import {
   type Offset,
   type PartitionId,
 } from '#kernel';
-import { DIRECT_BLOCK_BYTES, LargeFile, type DiskCallback, type DiskFile, type FileSystem } from '#storage';
+import { LargeFileReader, LargeFileWriter, type DiskCallback, type DiskFile, type FileSystem } from '#storage';
 import { decodeSnapshotTable, encodeSnapshotTable, type MapView, type MapViewOptions, type SnapshotInfo } from '#views';
 import type { SnapshotPace } from './snapshot-pace.js';
 import { loadSnapshot, type SnapshotBytes } from './snapshot-bytes.js';
 
 /** Read back at once; the process does other things between two reads. */
-const READ_BYTES = 256 * DIRECT_BLOCK_BYTES;
+const READ_BYTES = 1024 * 1024;
 
 /** Whose state a snapshot holds. The group tells a topic from one of the same name that was deleted before. */
 export interface SnapshotSource {
@@ -92,10 +92,10 @@ export class SnapshotStore {
 
   /** @throws Node's error when the file is not there */
   open(entry: SnapshotEntry): SnapshotBytes {
-    const file = this.options.fileSystem.openSync(entry.path, { readOnly: true });
+    const file = LargeFileReader.openSync(this.options.fileSystem, entry.path);
     return {
       name: `snapshot ${entry.path}`,
-      bytes: file.sizeSync(),
+      bytes: file.bytes,
       read: (position, length) => readExactly(file, position, length),
       close: () => file.closeSync(),
     };
@@ -144,7 +144,7 @@ export class SnapshotStore {
     const path = join(folder, fileName(offset));
     const temporary = `${path}.tmp`;
     if (fileSystem.existsSync(temporary)) await this.unlink(temporary);
-    const file = LargeFile.createSync(fileSystem, temporary);
+    const file = LargeFileWriter.createSync(fileSystem, temporary);
     let done = false;
     try {
       for (const block of frozen) {
@@ -153,15 +153,8 @@ export class SnapshotStore {
         await pace?.rest();
       }
       await settled((callback) => file.sync(callback));
-      let readBack = 0;
-      const take = (bytes: Buffer): void => {
-        readBack = crc32(bytes, readBack);
-      };
-      for (let at = 0; at < file.bytes; at += READ_BYTES) {
-        if (cancelled()) return null;
-        await settled((callback) => file.read(at, READ_BYTES, take, callback));
-        await pace?.rest();
-      }
+      const readBack = await this.checksumOf(temporary, cancelled, pace);
+      if (readBack === null) return null;
       if (readBack !== frozen.checksum) {
         throw new TidelineError('storage-damaged', `${temporary} reads back otherwise`);
       }
@@ -190,6 +183,25 @@ export class SnapshotStore {
     await catalog.add(entry);
     await this.discardOld(source, folder);
     return entry;
+  }
+
+  /** CRC-32 of what is on the disk. Null: it was cancelled. */
+  private async checksumOf(path: string, cancelled: () => boolean, pace?: SnapshotPace): Promise<number | null> {
+    const file = LargeFileReader.openSync(this.options.fileSystem, path);
+    let checksum = 0;
+    const add = (bytes: Buffer): void => {
+      checksum = crc32(bytes, checksum);
+    };
+    try {
+      for (let at = 0; at < file.bytes; at += READ_BYTES) {
+        if (cancelled()) return null;
+        await settled((callback) => file.read(at, READ_BYTES, add, callback));
+        await pace?.rest();
+      }
+    } finally {
+      file.closeSync();
+    }
+    return checksum;
   }
 
   /** Files go after their entries, so that no entry is without a file. Older ones without an entry go too. */
@@ -266,8 +278,12 @@ const readPiece = (file: DiskFile, position: number, length: number): Promise<Bu
     file.read(length, position, (error, bytes) => (error === null ? resolve(bytes) : reject(error)));
   });
 
-const readExactly = async (file: DiskFile, position: number, length: number): Promise<Buffer> => {
-  const bytes = await readPiece(file, position, length);
+const readExactly = async (file: LargeFileReader, position: number, length: number): Promise<Buffer> => {
+  let bytes = Buffer.alloc(0);
+  const copy = (lent: Buffer): void => {
+    bytes = Buffer.from(lent);
+  };
+  await settled((callback) => file.read(position, length, copy, callback));
   if (bytes.length !== length)
     throw new TidelineError('storage-damaged', `the snapshot ends before byte ${position + length}`);
   return bytes;

@@ -150,7 +150,7 @@ const failed = (message: string): Error => Object.assign(new Error(message), { c
 export const openDirectSync = (
   fs: FileSystem,
   path: string,
-  options: { readonly synced: boolean },
+  options: { readonly synced?: boolean; readonly readOnly?: boolean },
 ): DiskFile | null => {
   try {
     return fs.openSync(path, { ...options, direct: true });

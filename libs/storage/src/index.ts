@@ -7,7 +7,7 @@ export {
   type OpenDataDirectory,
 } from './data-directory.js';
 export type * from './file-system.js';
-export { LargeFile } from './large-file.js';
+export { LargeFileReader, LargeFileWriter } from './large-file.js';
 export { nodeFileSystem } from './node-file-system.js';
 export type * from './partition-log.js';
 export { PARTITION_LOG_DEFAULTS, type PartitionLogOptions } from './partition-log-options.js';
@@ -19,5 +19,4 @@ export {
   type GroupReport,
   type ProblemSeverity,
 } from './verify.js';
-export { DIRECT_BLOCK_BYTES } from './staging-memory.js';
 export { unsyncedFileSystem } from './unsynced-file-system.js';

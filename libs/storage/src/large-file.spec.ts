@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { SeededRng } from '#kernel';
 import type { DiskCallback, FileSystem } from './file-system.js';
-import { LargeFile } from './large-file.js';
+import { LargeFileReader, LargeFileWriter } from './large-file.js';
 import { nodeFileSystem } from './node-file-system.js';
 import { DIRECT_BLOCK_BYTES } from './staging-memory.js';
 import { MemoryFileSystem } from './testing/memory-file-system.js';
@@ -32,33 +32,62 @@ const ends = async (start: (done: DiskCallback) => void, until: Until): Promise<
 
 /** What is appended is what the file has, to the byte, and what is read back; then it is gone. */
 const holdsWhatIsAppended = async (fs: FileSystem, path: string, until: Until): Promise<void> => {
-  const file = LargeFile.createSync(fs, path);
+  const writer = LargeFileWriter.createSync(fs, path);
   const blocks = BLOCKS.map(patterned);
   for (const block of blocks) {
     // It may change as soon as it is written.
     const given = Buffer.from(block);
-    expect(await ends((done) => file.append(given, done), until)).toBeNull();
+    expect(await ends((done) => writer.append(given, done), until)).toBeNull();
     given.fill(0);
   }
   const whole = Buffer.concat(blocks);
-  expect(file.bytes).toBe(whole.length);
-  expect(await ends((done) => file.sync(done), until)).toBeNull();
-  const pieceBytes = 2 * DIRECT_BLOCK_BYTES;
-  const pieces: Buffer[] = [];
-  for (let at = 0; at < whole.length; at += pieceBytes) {
-    const use = (bytes: Buffer): unknown => pieces.push(Buffer.from(bytes));
-    expect(await ends((done) => file.read(at, pieceBytes, use, done), until)).toBeNull();
+  expect(writer.bytes).toBe(whole.length);
+  expect(await ends((done) => writer.sync(done), until)).toBeNull();
+  writer.closeSync();
+  const reader = LargeFileReader.openSync(fs, path);
+  expect(reader.bytes).toBe(whole.length);
+  for (const [position, length] of [
+    [0, DIRECT_BLOCK_BYTES],
+    [0, 100],
+    [4095, 2],
+    [5000, 20_000],
+    [77, 2_000_000],
+    [whole.length - 10, 50],
+    [whole.length, 50],
+  ]) {
+    let read = Buffer.alloc(0);
+    const use = (bytes: Buffer): void => {
+      read = Buffer.from(bytes);
+    };
+    expect(await ends((done) => reader.read(position, length, use, done), until)).toBeNull();
+    expect(read.equals(whole.subarray(position, position + length))).toBe(true);
   }
-  expect(Buffer.concat(pieces).equals(whole)).toBe(true);
-  file.closeSync();
+  reader.closeSync();
   const plain = fs.openSync(path, { readOnly: true });
   expect(plain.sizeSync()).toBe(whole.length);
   expect(plain.readSync(whole.length, 0).equals(whole)).toBe(true);
   plain.closeSync();
-  expect(() => LargeFile.createSync(fs, path)).toThrow('EEXIST');
+  expect(() => LargeFileWriter.createSync(fs, path)).toThrow('EEXIST');
   expect(await ends((done) => fs.unlink(path, done), until)).toBeNull();
   expect(fs.existsSync(path)).toBe(false);
   expect((await ends((done) => fs.unlink(path, done), until))?.message).toContain('ENOENT');
+};
+
+/** Reads that wait for each other's memory all get what they asked for. */
+const readsAtOnce = async (fs: FileSystem, path: string, until: Until): Promise<void> => {
+  const bytes = patterned(40_000, 9);
+  const writer = LargeFileWriter.createSync(fs, path);
+  expect(await ends((done) => writer.append(bytes, done), until)).toBeNull();
+  writer.closeSync();
+  const reader = LargeFileReader.openSync(fs, path);
+  const found: boolean[] = [];
+  for (let at = 0; at < 40_000; at += 5000) {
+    const use = (piece: Buffer): unknown => found.push(piece.equals(bytes.subarray(at, at + 5000)));
+    reader.read(at, 5000, use, (error) => expect(error).toBeNull());
+  }
+  await until(() => found.length === 8);
+  expect(found).toEqual(Array(8).fill(true));
+  reader.closeSync();
 };
 
 describe('a large file', () => {
@@ -77,7 +106,8 @@ describe('a large file', () => {
       const { scheduler, until } = stepwise();
       const disk = new SimulatedDisk(scheduler, new SeededRng(1), { directWrites });
       await holdsWhatIsAppended(disk, 'a', until);
-      const file = LargeFile.createSync(disk, 'b');
+      await readsAtOnce(disk, 'c', until);
+      const file = LargeFileWriter.createSync(disk, 'b');
       const bytes = patterned(10_000, 3);
       expect(await ends((done) => file.append(bytes, done), until)).toBeNull();
       disk.syncDirectorySync('');
@@ -92,7 +122,7 @@ describe('a large file', () => {
   test('says what goes wrong', async () => {
     const { scheduler, until } = stepwise();
     const disk = new SimulatedDisk(scheduler, new SeededRng(1));
-    const file = LargeFile.createSync(disk, 'a');
+    const file = LargeFileWriter.createSync(disk, 'a');
     const bytes = patterned(5000, 1);
     disk.failNextWrite('EIO');
     expect((await ends((done) => file.append(bytes, done), until))?.message).toContain('EIO');
@@ -100,15 +130,19 @@ describe('a large file', () => {
     expect(await ends((done) => file.append(bytes, done), until)).toBeNull();
     disk.failNextSync('EIO');
     expect((await ends((done) => file.sync(done), until))?.message).toContain('EIO');
+    file.closeSync();
+    const reader = LargeFileReader.openSync(disk, 'a');
     disk.failNextRead('EIO');
     let given = 0;
     const use = (): unknown => given++;
-    expect((await ends((done) => file.read(0, DIRECT_BLOCK_BYTES, use, done), until))?.message).toContain('EIO');
+    expect((await ends((done) => reader.read(0, 100, use, done), until))?.message).toContain('EIO');
     expect(given).toBe(0);
     // What was lent for it has come back.
-    expect(await ends((done) => file.read(0, DIRECT_BLOCK_BYTES, use, done), until)).toBeNull();
+    expect(await ends((done) => reader.read(0, 100, use, done), until)).toBeNull();
     expect(given).toBe(1);
-    file.closeSync();
+    reader.closeSync();
+    expect(() => LargeFileReader.openSync(disk, 'b')).toThrow('ENOENT');
+    expect(disk.openFiles).toBe(0);
   });
 
   test('holds what was appended on a file system that knows no direct writes', async () => {

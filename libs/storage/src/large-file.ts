@@ -3,25 +3,22 @@ import type { DiskCallback, DiskFile, FileSystem } from './file-system.js';
 import { DIRECT_BLOCK_BYTES } from './staging-memory.js';
 
 /**
- * A large file that is written once, from front to back, made durable at its end, and read. All goes past the page cache where that is to be had
- * (block-appender.ts): the pages would push others out, to find memory for them costs the kernel several times what the write does, and what is read
- * back from a cache says nothing about the disk.
+ * Large files that are written once, from front to back, made durable at their end, and read by the piece. All goes past the page cache where that is
+ * to be had (block-appender.ts): the pages would push others out, to find memory for them costs the kernel several times what write or read do, and what
+ * is read back from a cache says nothing about the disk.
  */
-export class LargeFile {
+export class LargeFileWriter {
   private length = 0;
 
   private constructor(
-    private readonly fs: FileSystem,
     private readonly plain: DiskFile,
     private readonly appender: BlockAppender,
-    private direct: DiskFile | null,
   ) {}
 
   /** @throws Node's error when there is a file already */
-  static createSync(fs: FileSystem, path: string): LargeFile {
+  static createSync(fs: FileSystem, path: string): LargeFileWriter {
     const plain = fs.openSync(path, { create: true, exclusive: true });
-    const direct = fs.staging?.() ? openDirectSync(fs, path, { synced: false }) : null;
-    return new LargeFile(fs, plain, BlockAppender.openSync(fs, plain, { synced: false }), direct);
+    return new LargeFileWriter(plain, BlockAppender.openSync(fs, plain, { synced: false }));
   }
 
   get bytes(): number {
@@ -47,23 +44,57 @@ export class LargeFile {
     this.plain.sync(done);
   }
 
-  /**
-   * `use` is given what is at `position`, a multiple of DIRECT_BLOCK_BYTES: `length` bytes, fewer at the end of the file. They are lent: another read
-   * may overwrite them.
-   */
+  closeSync(): void {
+    this.appender.closeSync();
+    this.plain.closeSync();
+  }
+}
+
+/** Read past the page cache at once; more goes through it. */
+const DIRECT_READ_BYTES_MAX = 1024 * 1024;
+
+export class LargeFileReader {
+  readonly bytes: number;
+
+  private constructor(
+    private readonly fs: FileSystem,
+    private readonly plain: DiskFile,
+    private direct: DiskFile | null,
+  ) {
+    this.bytes = plain.sizeSync();
+  }
+
+  /** @throws Node's error when there is no such file */
+  static openSync(fs: FileSystem, path: string): LargeFileReader {
+    const plain = fs.openSync(path, { readOnly: true });
+    const direct = fs.staging?.() ? openDirectSync(fs, path, { readOnly: true }) : null;
+    return new LargeFileReader(fs, plain, direct);
+  }
+
+  /** `use` is given what is there, fewer bytes at the end of the file. They are lent: another read may overwrite them. */
   read(position: number, length: number, use: (bytes: Buffer) => void, done: DiskCallback): void {
     const { direct } = this;
     const staging = this.fs.staging?.() ?? null;
-    if (direct === null || staging === null) return this.readPlain(position, length, use, done);
-    staging.take(length, (memory) => {
-      const wanted = roundUp(Math.min(length, memory.length), DIRECT_BLOCK_BYTES);
-      direct.readInto(memory.subarray(0, wanted), position, (error, count) => {
-        if (error === null) use(memory.subarray(0, Math.min(count, length)));
+    const before = position % DIRECT_BLOCK_BYTES;
+    const wanted = roundUp(before + length, DIRECT_BLOCK_BYTES);
+    if (direct === null || staging === null || length > DIRECT_READ_BYTES_MAX) {
+      return this.readPlain(position, length, use, done);
+    }
+    staging.take(wanted, (memory) => {
+      const again = (): void => {
         staging.give(memory);
+        this.readPlain(position, length, use, done);
+      };
+      // Lent only when another piece came back: meanwhile another read may have found that it is refused; and there may be smaller pieces only.
+      if (this.direct === null || memory.length < wanted) return again();
+      direct.readInto(memory.subarray(0, wanted), position - before, (error, count) => {
         if (error !== null && isRefusal(error)) {
           this.closeDirectSync();
-          this.readPlain(position, length, use, done);
-        } else done(error);
+          return again();
+        }
+        if (error === null) use(memory.subarray(before, Math.max(before, Math.min(count, before + length))));
+        staging.give(memory);
+        done(error);
       });
     });
   }
@@ -81,7 +112,6 @@ export class LargeFile {
   }
 
   closeSync(): void {
-    this.appender.closeSync();
     this.closeDirectSync();
     this.plain.closeSync();
   }
