@@ -16,6 +16,9 @@ export interface ByteLink {
 /** What a link tells the connection on it; never from within a call into the link. */
 export interface ByteLinkEvents {
   data(chunk: Buffer): void;
+  /** Where what comes next belongs; null: nowhere in particular. A link that can puts it there and says `filled`, any other gives it to `data`. */
+  readonly room: Buffer | null;
+  filled(count: number): void;
   /** Some of what was pending has been handed on; `waited`: only after the kernel had been full. Follows every `send`, until nothing is pending. */
   handedOn(waited: boolean): void;
   /** The other side ended, or the link broke. At most once; not after `end` or `destroy`. */

@@ -473,10 +473,21 @@ export class FramedConnection implements Connection, FrameSink, ByteLinkEvents {
   /* ---- receiving ---- */
 
   data(chunk: Buffer): void {
-    if (this.state === 'closed') return;
+    if (this.state !== 'closed') this.heard(() => this.decoder.push(chunk));
+  }
+
+  get room(): Buffer | null {
+    return this.decoder.room;
+  }
+
+  filled(count: number): void {
+    if (this.state !== 'closed') this.heard(() => this.decoder.filled(count));
+  }
+
+  private heard(decode: () => void): void {
     this.heardAtMs = this.environment.clock.monotonicMs();
     try {
-      this.decoder.push(chunk);
+      decode();
     } catch (error) {
       // A callback of this side's user threw: a defect, and the rest of the chunk is gone.
       this.terminate(lost('a callback failed', error), 'drop');

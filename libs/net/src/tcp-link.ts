@@ -3,6 +3,7 @@ import type { Scheduler } from '#kernel';
 import { formatAddress } from './address.js';
 import type { ByteLink, ByteLinkEvents } from './byte-link.js';
 import { CLOSE_GRACE_MS } from './net-limits.js';
+import type { SocketReader, SocketSink } from './socket-reader.js';
 
 /** One write to the kernel takes at most this much, so that progress can be seen inside a long queue. */
 const WRITE_BYTES_MAX = 1024 * 1024;
@@ -20,14 +21,24 @@ export class TcpLink implements ByteLink {
 
   constructor(
     private readonly socket: Socket,
+    reader: SocketReader,
     private readonly scheduler: Scheduler,
     private readonly events: ByteLinkEvents,
   ) {
     this.remoteAddress = formatAddress({ host: socket.remoteAddress ?? 'unknown', port: socket.remotePort ?? 0 });
     let cause: Error | null = null;
-    socket.on('data', (chunk: Buffer) => {
-      if (!this.finished) this.events.data(chunk);
-    });
+    const sink: SocketSink = {
+      data: (chunk) => {
+        if (!this.finished) this.events.data(chunk);
+      },
+      room: () => (this.finished ? null : this.events.room),
+      filled: (count) => {
+        if (!this.finished) this.events.filled(count);
+      },
+    };
+    reader.begin(sink);
+    // Of a socket that could not be given the reader.
+    socket.on('data', sink.data);
     socket.on('error', (error) => {
       cause = error;
     });

@@ -7,6 +7,7 @@ import type { Connection, ConnectionHandler, Listener, NetLimits, Transport } fr
 import { DeadlineWheel } from './deadline-wheel.js';
 import { FramedConnection, type ConnectionEnvironment, type FramedConnectionOptions } from './framed-connection.js';
 import { CLOSE_GRACE_MS, CONNECT_TIMEOUT_MS, withDefaults } from './net-limits.js';
+import { SocketReader, readingBy } from './socket-reader.js';
 import { TcpLink } from './tcp-link.js';
 
 const environment: ConnectionEnvironment = {
@@ -22,15 +23,20 @@ let lastConnectionId = 0;
 /** The link needs the connection for its events and the connection needs the link: made in this order, joined here. */
 const overSocket = (
   socket: Socket,
+  reader: SocketReader,
   options: Omit<FramedConnectionOptions, 'id' | 'link' | 'environment'>,
 ): FramedConnection => {
   let connection: FramedConnection | null = null;
   const events: ByteLinkEvents = {
     data: (chunk) => connection!.data(chunk),
+    get room() {
+      return connection!.room;
+    },
+    filled: (count) => connection!.filled(count),
     handedOn: (waited) => connection!.handedOn(waited),
     closed: (cause) => connection!.closed(cause),
   };
-  const link: ByteLink = new TcpLink(socket, environment.scheduler, events);
+  const link: ByteLink = new TcpLink(socket, reader, environment.scheduler, events);
   connection = new FramedConnection({ ...options, id: ++lastConnectionId, link, environment });
   return connection;
 };
@@ -60,10 +66,12 @@ class TcpListener implements Listener {
     return this.open.size;
   }
 
-  private accept(socket: Socket): void {
+  private accept(accepted: Socket): void {
+    const reader = new SocketReader();
+    const socket = readingBy(reader, accepted);
     this.sockets.add(socket);
     socket.once('close', () => this.sockets.delete(socket));
-    const connection = overSocket(socket, {
+    const connection = overSocket(socket, reader, {
       role: 'accepting',
       hello: this.hello,
       handler: this.handler,
@@ -144,13 +152,14 @@ const dial: Transport['dial'] = (address, hello, handler, options, done) => {
     } catch (error) {
       return settle(error as TidelineError, null);
     }
-    const dialled = connectSocket({ ...target, noDelay: true });
+    const reader = new SocketReader();
+    const dialled = connectSocket({ ...target, noDelay: true, onread: reader.onread });
     socket = dialled;
     const refused = (error: Error): void => failed(error.message, error);
     dialled.once('error', refused);
     dialled.once('connect', () => {
       dialled.off('error', refused);
-      greeting = overSocket(dialled, {
+      greeting = overSocket(dialled, reader, {
         role: 'dialling',
         hello,
         handler,

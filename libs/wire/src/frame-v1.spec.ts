@@ -62,6 +62,49 @@ describe('frame decoder', () => {
     );
   });
 
+  test('gives them as well when the rest of a payload is put where it belongs instead of being pushed', () => {
+    fc.assert(
+      fc.property(
+        frames,
+        fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 1, maxLength: 5 }),
+        (written, sizes) => {
+          const bytes = Buffer.concat(written.map(({ payload, ...header }) => encodeFrame(header as never, payload)));
+          const sink = new Recorder();
+          const decoder = new FrameDecoder(sink, LIMIT);
+          for (let at = 0, i = 0; at < bytes.length; i++) {
+            const chunk = bytes.subarray(at, at + sizes[i % sizes.length]);
+            const { room } = decoder;
+            const taken = room === null ? chunk.length : chunk.copy(room);
+            if (room === null) decoder.push(chunk);
+            else decoder.filled(taken);
+            at += taken;
+          }
+          expect(sink.error).toBeNull();
+          expect(sink.frames).toEqual(written);
+          expect(decoder.room).toBeNull();
+        },
+      ),
+    );
+  });
+
+  test('finds room for a payload longer than its first buffer, and never more than the payload needs', () => {
+    const payload = Buffer.alloc(3_000_000);
+    for (let i = 0; i < payload.length; i += 997) payload[i] = i;
+    const bytes = encodeFrame({ type: FrameType.Post, method: 0, id: 0, argument: 0 }, payload);
+    const sink = new Recorder();
+    const decoder = new FrameDecoder(sink, 4 << 20);
+    decoder.push(bytes.subarray(0, FRAME_HEADER_BYTES + 10));
+    let at = FRAME_HEADER_BYTES + 10;
+    for (let { room } = decoder; room !== null; { room } = decoder) {
+      expect(room.length).toBeLessThanOrEqual(bytes.length - at);
+      bytes.copy(room, 0, at);
+      at += room.length;
+      decoder.filled(room.length);
+    }
+    expect(at).toBe(bytes.length);
+    expect(sink.frames[0].payload.equals(payload)).toBe(true);
+  });
+
   test('hands out views of what came whole', () => {
     const sink = new Recorder();
     const bytes = encodeFrame({ type: FrameType.Post, method: 1, id: 0, argument: 0 }, Buffer.from('abc'));

@@ -58,7 +58,9 @@ const FRAME_TYPE_MAX = FrameType.Goaway;
 /** A hello is the first thing a stranger sends: it gets no more room than this. */
 export const HELLO_FRAME_BYTES_MAX = 64 * 1024;
 /** Declared lengths are believed up to here; a longer frame's buffer grows with the bytes that really come. */
-const FRAME_ALLOCATION_BYTES_INITIAL = 256 * 1024;
+const FRAME_ALLOCATION_BYTES_INITIAL = 512 * 1024;
+/** By how much, while that is not all of it. */
+const FRAME_ALLOCATION_GROWTH = 4;
 /** Details longer than this are left out: an error must fit in any frame. */
 const ERROR_DETAILS_BYTES_MAX = 16 * 1024;
 const ERROR_MESSAGE_CHARS_MAX = 4 * 1024;
@@ -136,6 +138,22 @@ export class FrameDecoder {
     return this.headerBytes + this.payloadBytes;
   }
 
+  /**
+   * Where the rest of the payload that is on its way belongs, as far as there is memory for it: bytes put there are not pushed, but told by
+   * `filled`. null between payloads.
+   */
+  get room(): Buffer | null {
+    if (this.payload === null) return null;
+    return this.allocated(this.payloadBytes + 1).subarray(this.payloadBytes);
+  }
+
+  /** The next `count` bytes were put into the room. */
+  filled(count: number): void {
+    const payload = this.payload!;
+    this.payloadBytes += count;
+    if (this.payloadBytes === this.payloadLength) this.complete(payload);
+  }
+
   push(chunk: Buffer): void {
     let at = 0;
     if (this.payload !== null) at = this.gather(chunk, at);
@@ -200,22 +218,27 @@ export class FrameDecoder {
 
   private gather(chunk: Buffer, at: number): number {
     const taken = Math.min(chunk.length - at, this.payloadLength - this.payloadBytes);
-    const needed = this.payloadBytes + taken;
-    let payload = this.payload!;
-    if (needed > payload.length) {
-      const grown = Buffer.allocUnsafeSlow(Math.min(this.payloadLength, Math.max(needed, payload.length * 2)));
-      payload.copy(grown, 0, 0, this.payloadBytes);
-      this.payload = payload = grown;
-    }
-    chunk.copy(payload, this.payloadBytes, at, at + taken);
-    this.payloadBytes = needed;
-    if (needed === this.payloadLength) {
-      this.payload = null;
-      this.payloadBytes = 0;
-      this.headerBytes = 0;
-      this.deliver(this.header, 0, payload);
-    }
+    chunk.copy(this.allocated(this.payloadBytes + taken), this.payloadBytes, at, at + taken);
+    this.filled(taken);
     return at + taken;
+  }
+
+  /** The payload's memory, grown to hold `needed` bytes if it does not. */
+  private allocated(needed: number): Buffer {
+    const payload = this.payload!;
+    if (needed <= payload.length) return payload;
+    const bytes = Math.min(this.payloadLength, Math.max(needed, payload.length * FRAME_ALLOCATION_GROWTH));
+    const grown = Buffer.allocUnsafeSlow(bytes);
+    payload.copy(grown, 0, 0, this.payloadBytes);
+    this.payload = grown;
+    return grown;
+  }
+
+  private complete(payload: Buffer): void {
+    this.payload = null;
+    this.payloadBytes = 0;
+    this.headerBytes = 0;
+    this.deliver(this.header, 0, payload);
   }
 
   private deliver(header: Buffer, at: number, payload: Buffer): void {
