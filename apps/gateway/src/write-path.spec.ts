@@ -105,3 +105,18 @@ test("a native client's batch is checked before it goes on", async () => {
   expect(log.node.calls.append).toBe(0);
   await log.close();
 });
+
+test('a batch that was damaged on its way says so, whatever its records look like', async () => {
+  const { log, services } = gatewayOver({});
+  const target = { topic: 't', partition: 0 };
+  const options = { acks: 'quorum', timeoutMs: 0 } as const;
+  const batch = encodeBatch([{ key: Buffer.alloc(5000), value: Buffer.from('v') }], { createTime: 1 });
+  for (let at = 0; at < batch.length; at += 7) {
+    const damaged = Buffer.from(batch);
+    damaged[at] ^= 0x10;
+    const error = await services.writes.appendBatch(target, damaged, options).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ outcome: 'rejected' });
+    expect(['malformed-batch', 'unsupported-version']).toContain((error as { code: string }).code);
+  }
+  await log.close();
+});

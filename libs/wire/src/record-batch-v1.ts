@@ -1,6 +1,5 @@
 import { crc32 } from 'node:zlib';
 import {
-  ByteWriter,
   TidelineError,
   asGroupId,
   asLogTime,
@@ -182,10 +181,10 @@ export const batchPayloadIsValid = (bytes: Uint8Array, at = 0): boolean =>
 const U64_FIELDS = [16, 32, 40, 48, 64] as const;
 
 /**
- * Checks header and payload checksum of one whole batch of exactly `bytes.length` bytes.
+ * Checks the header of one whole batch of exactly `bytes.length` bytes.
  * @throws TidelineError `malformed-batch` | `unsupported-version`
  */
-export const checkBatch = (bytes: Uint8Array): void => {
+export const checkBatchHeader = (bytes: Uint8Array): void => {
   if (bytes.length < BATCH_HEADER_BYTES) malformed(`${bytes.length} bytes are too few for a batch header`);
   if (bytes[4] !== BATCH_MAGIC) malformed('not a record batch');
   if (bytes[5] !== BATCH_VERSION) throw new TidelineError('unsupported-version', `record batch version ${bytes[5]}`);
@@ -193,6 +192,14 @@ export const checkBatch = (bytes: Uint8Array): void => {
   if (!batchHeaderIsValid(bytes)) malformed('header checksum does not match');
   for (const at of U64_FIELDS)
     if (!Number.isSafeInteger(readU64(bytes, at))) malformed(`number at ${at} is out of range`);
+};
+
+/**
+ * The same, and the payload's checksum.
+ * @throws TidelineError `malformed-batch` | `unsupported-version`
+ */
+export const checkBatch = (bytes: Uint8Array): void => {
+  checkBatchHeader(bytes);
   if (!batchPayloadIsValid(bytes)) malformed('payload checksum does not match');
 };
 
@@ -216,10 +223,31 @@ const ROOM_BYTES_MAX = 2 * 1024 * 1024;
 /** Beyond the last batch's size, at most. */
 const SPARE_BYTES_MAX = 64 * 1024;
 
+/** Where a builder finds memory for its batches. */
+export interface BatchMemory {
+  /** At least so many bytes. */
+  take(bytes: number): Buffer;
+  /** Of what was taken, in part or whole: nobody looks at it any more. */
+  give(memory: Buffer): void;
+  /** The batch that fills the first `length` bytes of what was taken, as it is handed out. */
+  batchIn(memory: Buffer, length: number): Buffer;
+}
+
+/** Batches that are handed on for good, and may stay in a log's memory for long: with hardly more than their own bytes. */
+const newMemory: BatchMemory = {
+  take: (bytes) => Buffer.allocUnsafe(bytes),
+  give: () => undefined,
+  batchIn: (memory, length) => {
+    const batch = memory.subarray(0, length);
+    return memory.buffer.byteLength > length * 2 + SPARE_BYTES_MAX ? Buffer.from(batch) : batch;
+  },
+};
+
 /** Gathers records into one batch. Reusable: `finish()` hands out a buffer of its own and starts over. */
 export class BatchBuilder {
   /** null: nothing was gathered since the last `finish()`. */
-  private writer: ByteWriter | null = null;
+  private buffer: Buffer | null = null;
+  private position = BATCH_HEADER_BYTES;
   private count = 0;
   /** When the first record came. */
   private startTime = 0;
@@ -228,16 +256,8 @@ export class BatchBuilder {
     private readonly createTime: () => number,
     /** Room for the first batch; later ones begin with what the last one took and as much to spare, within the bounds above. */
     private roomBytes = 4096,
+    private readonly memory: BatchMemory = newMemory,
   ) {}
-
-  private begun(): ByteWriter {
-    if (this.writer !== null) return this.writer;
-    const writer = new ByteWriter(this.roomBytes);
-    writer.ensure(BATCH_HEADER_BYTES);
-    writer.position = BATCH_HEADER_BYTES;
-    this.writer = writer;
-    return writer;
-  }
 
   get recordCount(): number {
     return this.count;
@@ -245,34 +265,51 @@ export class BatchBuilder {
 
   /** Bytes the batch takes as it stands, header included. */
   get byteLength(): number {
-    return this.writer === null ? BATCH_HEADER_BYTES : this.writer.position;
+    return this.position;
   }
 
   /** Returns the record's index in the batch, from 0. */
   add(record: RecordInput): number {
-    const writer = this.begun();
     if (this.count === 0) this.startTime = this.createTime();
     const delta = record.timestamp === undefined ? 0 : zigzag(record.timestamp - this.startTime);
     const length = encodedLength(record, delta);
-    writer.ensure(varintSize(length) + length);
-    writer.position = writeRecord(writer.buffer, writer.position, record, { delta, length });
+    const bytes = this.withRoom(varintSize(length) + length);
+    this.position = writeRecord(bytes, this.position, record, { delta, length });
     return this.count++;
+  }
+
+  /** What has been gathered, with room for so many bytes behind it. */
+  private withRoom(bytes: number): Buffer {
+    const { buffer, position } = this;
+    const needed = position + bytes;
+    if (buffer !== null && needed <= buffer.length) return buffer;
+    const larger = this.memory.take(Math.max(needed, buffer === null ? this.roomBytes : buffer.length * 2));
+    if (buffer !== null) {
+      buffer.copy(larger, 0, 0, position);
+      this.memory.give(buffer);
+    }
+    this.buffer = larger;
+    return larger;
   }
 
   /** Throws away what was gathered since the last `finish()`. */
   reset(): void {
-    this.writer = null;
+    if (this.buffer !== null) this.memory.give(this.buffer);
+    this.startOver();
+  }
+
+  private startOver(): void {
+    this.buffer = null;
+    this.position = BATCH_HEADER_BYTES;
     this.count = 0;
   }
 
   finish(session?: BatchSession): Buffer {
-    const gathered = this.begun().finish();
-    const { length } = gathered;
+    const bytes = this.memory.batchIn(this.withRoom(0), this.position);
+    const { length } = bytes;
     this.roomBytes = Math.min(ROOM_BYTES_MAX, Math.max(ROOM_BYTES_MIN, length + Math.min(length, SPARE_BYTES_MAX)));
-    // A batch keeps the whole of its buffer alive, in a log's memory for long.
-    const bytes = gathered.buffer.byteLength > length * 2 + SPARE_BYTES_MAX ? Buffer.from(gathered) : gathered;
     sealBatch(bytes, { recordCount: this.count, flags: 0, createTime: this.startTime, session });
-    this.reset();
+    this.startOver();
     return bytes;
   }
 }
