@@ -21,6 +21,13 @@ export interface AppendReceipt {
   readonly duplicate: boolean;
 }
 
+export interface BatchOptions<Acks extends ProducerAcks> {
+  readonly acks: Acks;
+  readonly timeoutMs: number;
+  /** Called before the receipt comes, if by then nobody looks at the batch any more: its memory may be used again. */
+  readonly released?: () => void;
+}
+
 /**
  * Follows leaders and repeats what may be repeated, until `timeoutMs`; errors are final and say by their outcome whether the batch may
  * still be in the log. Batches of one session may be given while others are under way; the log puts them in order by their sequence.
@@ -29,10 +36,8 @@ export interface AppendPort<
   Acks extends ProducerAcks = Exclude<ProducerAcks, 'applied'>,
   Receipt extends AppendReceipt = AppendReceipt,
 > {
-  append(
-    target: AppendTarget,
-    batch: Buffer,
-    options: { readonly acks: Acks; readonly timeoutMs: number },
-  ): Promise<Receipt>;
+  /** It tells when batches are released. Any other port may keep their bytes for good, as a log does. */
+  readonly releasesBatches?: true;
+  append(target: AppendTarget, batch: Buffer, options: BatchOptions<Acks>): Promise<Receipt>;
   openSession(target: AppendTarget): Promise<number>;
 }

@@ -1,8 +1,9 @@
 import { REQUEST_BYTES_MAX, TidelineError, systemClock, systemScheduler, type Clock, type Scheduler } from '#kernel';
-import type { RecordInput } from '#wire';
+import type { BatchMemory, RecordInput } from '#wire';
 import type { AppendPort, AppendReceipt, AppendTarget, ProducerAcks } from './append-port.js';
 import { ProducerLane, type AppendCompletion } from './producer-lane.js';
 import { recordBytes } from './record-limits.js';
+import { ReusedMemory } from './reused-memory.js';
 
 export interface ProducerOptions {
   /** A batch is sealed before it grows beyond this. Default 1 MiB. */
@@ -37,6 +38,8 @@ export class BatchingProducer<
 > {
   private readonly lanes = new Map<string, (ProducerLane<Acks, Receipt> | undefined)[]>();
   private readonly options: Required<ProducerOptions>;
+  /** Of all lanes. Undefined: each batch gets memory of its own, the port may keep it. */
+  private readonly memory: BatchMemory | undefined;
   private queuedRecords = 0;
   private queuedBytes = 0;
   private closed = false;
@@ -46,6 +49,7 @@ export class BatchingProducer<
     private readonly port: AppendPort<Acks, Receipt>,
     options: ProducerOptions = {},
   ) {
+    if (port.releasesBatches === true) this.memory = new ReusedMemory();
     this.options = {
       batchBytesMax: 1024 * 1024,
       batchRecordsMax: 16_384,
@@ -136,6 +140,7 @@ export class BatchingProducer<
         this.port,
         {
           ...this.options,
+          memory: this.memory,
           inflightBatchesMax: exactlyOnce ? this.options.inflightBatchesMax : 1,
           ended: (records, bytes) => this.count(-records, -bytes),
         },

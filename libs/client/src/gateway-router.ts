@@ -18,7 +18,7 @@ import {
   type RequestCall,
   type TopicDescriptionMessage,
 } from '#wire';
-import type { AppendPort, AppendTarget, ProducerAcks } from './append-port.js';
+import type { AppendPort, AppendTarget, BatchOptions, ProducerAcks } from './append-port.js';
 import { backoffMs } from './backoff.js';
 import type { Gateway, GatewayPool } from './gateway-pool.js';
 
@@ -62,6 +62,7 @@ export class GatewayRouter implements AppendPort<ProducerAcks, GatewayAppendResp
   private stopPolling: (() => void) | null = null;
   private readonly sleepers = new Set<() => void>();
   private closed = false;
+  readonly releasesBatches = true;
 
   constructor(private readonly options: RouterOptions) {}
 
@@ -152,19 +153,21 @@ export class GatewayRouter implements AppendPort<ProducerAcks, GatewayAppendResp
 
   /* ---- requests ---- */
 
-  append(
-    target: AppendTarget,
-    batch: Buffer,
-    options: { readonly acks: ProducerAcks; readonly timeoutMs: number },
-  ): Promise<GatewayAppendResponse> {
+  append(target: AppendTarget, batch: Buffer, options: BatchOptions<ProducerAcks>): Promise<GatewayAppendResponse> {
     const { acks } = options;
-    return this.send({
-      call: gatewayServiceV1.append,
-      request: (timeoutMs) => ({ ...target, acks, timeoutMs, batch }),
-      prefer: () => this.leaderOf(target),
-      repeatable: batchSessionLow(batch) !== 0 || batchSessionHigh(batch) !== 0,
-      timeoutMs: options.timeoutMs,
-    }).then((response) => {
+    return this.send(
+      {
+        call: gatewayServiceV1.append,
+        request: (timeoutMs) => ({ ...target, acks, timeoutMs, batch }),
+        prefer: () => this.leaderOf(target),
+        repeatable: batchSessionLow(batch) !== 0 || batchSessionHigh(batch) !== 0,
+        timeoutMs: options.timeoutMs,
+      },
+      (_gateway, attempt) => {
+        // Who answers has received all of it. What an earlier attempt left unsent may still be on its way to another gateway.
+        if (attempt === 0) options.released?.();
+      },
+    ).then((response) => {
       if (!response.duplicate) this.learnLeader(target, response.node, response.term);
       return response;
     });
@@ -193,7 +196,7 @@ export class GatewayRouter implements AppendPort<ProducerAcks, GatewayAppendResp
 
   private async send<Request, Response>(
     call: Call<Request, Response>,
-    answeredBy?: (gateway: Gateway) => void,
+    answeredBy?: (gateway: Gateway, attempt: number) => void,
   ): Promise<Response> {
     const { clock, rng, pool } = this.options;
     const deadline = clock.monotonicMs() + call.timeoutMs;
@@ -207,7 +210,7 @@ export class GatewayRouter implements AppendPort<ProducerAcks, GatewayAppendResp
       try {
         const connection = gateway.isOpen ? gateway.connection! : await gateway.connect();
         const response = await this.request(connection, call, waitMs);
-        answeredBy?.(gateway);
+        answeredBy?.(gateway, attempt);
         return response;
       } catch (thrown) {
         error = toTidelineError(thrown);

@@ -1,5 +1,5 @@
 import { TidelineError, assert, toTidelineError, type Clock, type Scheduler } from '#kernel';
-import { BATCH_HEADER_BYTES, BatchBuilder, setBatchSession, type RecordInput } from '#wire';
+import { BATCH_HEADER_BYTES, BatchBuilder, setBatchSession, type BatchMemory, type RecordInput } from '#wire';
 import type { AppendPort, AppendReceipt, AppendTarget, ProducerAcks } from './append-port.js';
 
 /** Called once, never before the call that took it returns. `index`: of the caller's first record in the batch. */
@@ -8,6 +8,8 @@ export type AppendCompletion<Receipt> = (error: TidelineError | null, receipt: R
 /** How often a batch may move to a new session before its callers are told. */
 const SESSIONS_TRIED_MAX = 3;
 const REOPEN_PAUSE_MS = 50;
+/** Room for the first batch of a lane. */
+const FIRST_BATCH_BYTES = 4096;
 
 export interface LaneOptions {
   readonly batchBytesMax: number;
@@ -17,6 +19,7 @@ export interface LaneOptions {
   readonly timeoutMs: number;
   readonly clock: Clock;
   readonly scheduler: Scheduler;
+  readonly memory: BatchMemory | undefined;
   /** Records and bytes of a batch that has ended, either way. */
   readonly ended: (records: number, bytes: number) => void;
 }
@@ -38,6 +41,8 @@ interface Batch<Acks, Receipt> {
   readonly completions: AppendCompletion<Receipt>[];
   readonly indexes: number[];
   sessionsTried: number;
+  /** Nobody looks at the bytes any more. */
+  released: boolean;
 }
 
 /**
@@ -79,7 +84,7 @@ export class ProducerLane<Acks extends ProducerAcks, Receipt extends AppendRecei
     private readonly port: AppendPort<Acks, Receipt>,
     private readonly options: LaneOptions,
   ) {
-    this.builder = new BatchBuilder(() => options.clock.wallMs());
+    this.builder = new BatchBuilder(() => options.clock.wallMs(), FIRST_BATCH_BYTES, options.memory);
     this.acks = weakestAcks;
   }
 
@@ -148,6 +153,7 @@ export class ProducerLane<Acks extends ProducerAcks, Receipt extends AppendRecei
       completions: this.completions,
       indexes: this.indexes,
       sessionsTried: 0,
+      released: false,
     };
     this.completions = [];
     this.indexes = [];
@@ -217,7 +223,10 @@ export class ProducerLane<Acks extends ProducerAcks, Receipt extends AppendRecei
     }
     batch.order = this.sent++;
     this.inflight++;
-    this.port.append(this.target, batch.bytes, { acks: batch.acks, timeoutMs }).then(
+    const released = (): void => {
+      batch.released = true;
+    };
+    this.port.append(this.target, batch.bytes, { acks: batch.acks, timeoutMs, released }).then(
       (receipt) => this.appended(batch, receipt),
       (thrown: unknown) => this.failed(batch, toTidelineError(thrown)),
     );
@@ -226,6 +235,7 @@ export class ProducerLane<Acks extends ProducerAcks, Receipt extends AppendRecei
   private appended(batch: Batch<Acks, Receipt>, receipt: Receipt): void {
     this.inflight--;
     this.settle(batch, null, receipt);
+    if (batch.released) this.options.memory?.give(batch.bytes);
     if (!this.empty || this.resend.length > 0) this.schedule();
   }
 

@@ -458,3 +458,81 @@ describe('the end', () => {
     expect(thrown).toEqual([new Error('defect')]);
   });
 });
+
+describe('memory of batches', () => {
+  const large = { value: Buffer.alloc(60_000, 7) };
+
+  /** Answers when told to, and says of a batch that it is released if it is to. */
+  class ReleasingPort implements AppendPort {
+    readonly releasesBatches = true;
+    readonly batches: { readonly bytes: Buffer; readonly copy: Buffer; answer: (released: boolean) => void }[] = [];
+
+    constructor(private readonly log: FakePartition) {}
+
+    append(_target: AppendTarget, batch: Buffer, options: { readonly released?: () => void }): Promise<AppendReceipt> {
+      return new Promise((resolve) => {
+        const copy = Buffer.from(batch);
+        const answer = (released: boolean): void => {
+          // Until it is released it is what it was.
+          expect(batch.equals(copy)).toBe(true);
+          if (released) options.released!();
+          resolve(this.log.append(Buffer.from(copy)));
+        };
+        this.batches.push({ bytes: batch, copy, answer });
+      });
+    }
+
+    openSession(): Promise<number> {
+      return Promise.resolve(this.log.openSession());
+    }
+  }
+
+  const releasing = () => {
+    const time = new VirtualTime();
+    const port = new ReleasingPort(new FakePartition(asGroupId(1), time));
+    const producer = new BatchingProducer(port, { clock: time, scheduler: time });
+    const batch = async (): Promise<void> => {
+      producer.sendAll(TARGET, [large], 'quorum', () => undefined);
+      await time.settle();
+    };
+    return { port, time, batch };
+  };
+
+  test('is used again once the port has released it, and not before', async () => {
+    const { port, time, batch } = releasing();
+    // From the second batch on they begin with room for one more of their size.
+    await batch();
+    port.batches.pop()!.answer(false);
+    await time.settle();
+    await batch();
+    await batch();
+    expect(port.batches[1].bytes.buffer).not.toBe(port.batches[0].bytes.buffer);
+    port.batches[0].answer(true);
+    port.batches[1].answer(false);
+    await time.settle();
+    await batch();
+    await batch();
+    expect(port.batches.length).toBe(4);
+    // What was never said to be released is nobody's any more; the other's memory was free for one of the two.
+    const later = [port.batches[2], port.batches[3]].map(({ bytes }) => bytes.buffer);
+    expect(later).toContain(port.batches[0].bytes.buffer);
+    expect(later).not.toContain(port.batches[1].bytes.buffer);
+    for (const { copy } of port.batches) validateRecords(copy);
+  });
+
+  test('is left to a port that keeps its batches', async () => {
+    const { time, port, producer } = setUp();
+    port.automatic = true;
+    const seen = new Set<unknown>();
+    const { append } = port;
+    port.append = (target, batch, options) => {
+      seen.add(batch.buffer);
+      return append.call(port, target, batch, options);
+    };
+    for (let n = 1; n <= 5; n++) {
+      producer.sendAll(TARGET, [large], 'quorum', () => undefined);
+      await time.settle();
+    }
+    expect(seen.size).toBe(5);
+  });
+});

@@ -3,7 +3,7 @@ export interface ByteLink {
   readonly remoteAddress: string;
   /** Bytes taken by `send` and not yet handed to the kernel. */
   readonly pendingBytes: number;
-  /** Takes the pieces by reference; nobody changes them afterwards. */
+  /** Takes the pieces by reference; nobody changes them before the other side has received them, if ever. */
   send(pieces: readonly Uint8Array[]): void;
   pauseReading(): void;
   resumeReading(): void;

@@ -77,7 +77,10 @@ export const readingBy = (reader: SocketReader, accepted: Socket): Socket => {
   const handle = owner._handle;
   if (typeof handle?.useUserBuffer !== 'function') return accepted;
   owner._handle = null;
-  const options: SocketConstructorOpts & { readonly handle: unknown } = { handle, onread: reader.onread };
+  const options: SocketConstructorOpts & { readonly handle: object; readonly onread: OnReadOpts } = {
+    handle,
+    onread: reader.onread,
+  };
   const socket = new Socket(options);
   socket.once('close', () => accepted.destroy());
   return socket;
