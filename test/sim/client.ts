@@ -1,5 +1,14 @@
-import { TidelineError, randomBelow, randomChance, toTidelineError, type Offset, type Rng } from '#kernel';
-import { encodeBatch, encodeOp, type RecordInput } from '#wire';
+import {
+  TidelineError,
+  hashKey,
+  partitionOf,
+  randomBelow,
+  randomChance,
+  toTidelineError,
+  type Offset,
+  type Rng,
+} from '#kernel';
+import { encodeBatch, encodeOp, readAllFound, type FoundEntryMessage, type RecordInput } from '#wire';
 import type { GatewayServices } from '../../apps/gateway/src/gateway-services.js';
 import type { OperationInput, OperationOutput } from '../support/linearizability.js';
 import type { Machine } from './machine.js';
@@ -44,6 +53,7 @@ export class Client {
   /** Answers that said that the session is no longer known. */
   evicted = 0;
   private written = 0;
+  private gets = 0;
   private stopped = false;
   private session: SessionState | null = null;
   /** Ends the register operation under way without an answer. */
@@ -182,11 +192,11 @@ export class Client {
     const bytes = Buffer.from(key);
     if (dice < 45) {
       this.ask(
-        (gateway) => gateway.reads.get(THINGS, bytes, { kind: 'linearizable' }),
+        (gateway) => this.linearizableGet(gateway, bytes),
         (answer) => {
           if ('error' in answer) record({ kind: 'get' }, { kind: 'unknown' });
           else {
-            const { entry } = answer.value;
+            const { value: entry } = answer;
             record({ kind: 'get' }, { kind: 'value', value: entry === null ? null : entry.value.toString('latin1') });
           }
         },
@@ -244,6 +254,22 @@ export class Client {
     );
   }
 
+  /** Every other one together with another key, as a client does that asks for both in one turn. */
+  private async linearizableGet(gateway: GatewayServices, key: Buffer): Promise<FoundEntryMessage | null> {
+    const consistency = { kind: 'linearizable' } as const;
+    if (this.gets++ % 2 === 0) return (await gateway.reads.get(THINGS, key, consistency)).entry;
+    const partitions = this.world.swarm.partitions;
+    const partition = partitionOf(hashKey(key), partitions);
+    const keys = [Buffer.from(`r${this.gets}`), key];
+    const { found } = await gateway.reads.getMany(
+      { view: THINGS, partition, partitions, keys, bytesMax: 1024 },
+      consistency,
+    );
+    const [, entry] = readAllFound(found, keys.length);
+    if (entry === undefined) throw new TidelineError('not-ready', 'the key was not answered');
+    return entry;
+  }
+
   /** A session read sees the session's own writes. */
   private readOwn(key: Buffer, offset: Offset): void {
     this.ask(
@@ -294,10 +320,10 @@ export class Client {
     }
     const invokedAt = this.world.queue.now;
     this.ask(
-      (gateway) => gateway.reads.get(THINGS, Buffer.from(key), { kind: 'linearizable' }),
+      (gateway) => this.linearizableGet(gateway, Buffer.from(key)),
       (answer) => {
         if ('value' in answer) {
-          this.world.expiry.read(key, answer.value.entry !== null, invokedAt, this.world.queue.now);
+          this.world.expiry.read(key, answer.value !== null, invokedAt, this.world.queue.now);
         }
         this.done();
       },

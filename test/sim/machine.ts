@@ -457,7 +457,9 @@ export class Machine {
 const readingAtLocalTime = (views: ViewHost, clock: Clock): ViewQuery => {
   const get: ViewQuery['get'] = (request) =>
     views.get({ ...request, at: { offset: request.at.offset, time: asLogTime(clock.wallMs()) } });
-  return Object.assign(Object.create(views) as ViewHost, { get, getNow: undefined });
+  const getMany: ViewQuery['getMany'] = (request) =>
+    views.getMany({ ...request, at: { offset: request.at.offset, time: asLogTime(clock.wallMs()) } });
+  return Object.assign(Object.create(views) as ViewHost, { get, getMany, getNow: undefined });
 };
 
 /** What the operating system says of a bad or full disk. */

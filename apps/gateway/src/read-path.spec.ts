@@ -1,7 +1,17 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { TidelineError, asLogTime, asNodeId, asOffset, asTerm, systemScheduler } from '#kernel';
+import {
+  GET_KEYS_MAX,
+  TidelineError,
+  asLogTime,
+  asNodeId,
+  asOffset,
+  asTerm,
+  systemClock,
+  systemScheduler,
+} from '#kernel';
 import type { Entry } from '#views';
+import { readAllFound } from '#wire';
 import { LINEARIZABLE, ReadPath, consistencyOf, mergePages } from './read-path.js';
 
 const entryOf = (key: string): Entry => ({
@@ -65,6 +75,58 @@ describe('a consistency', () => {
     expect(() => consistencyOf({ consistency: 'bounded', ...none })).toThrow('maxLagMs');
     expect(() => consistencyOf({ consistency: 'stale', minOffset: asOffset(1), maxLagMs: null })).toThrow('minOffset');
     expect(() => consistencyOf({ consistency: 'session', minOffset: null, maxLagMs: 1 })).toThrow('maxLagMs');
+  });
+});
+
+describe('a read of many keys', () => {
+  const KEYS = [Buffer.from('a'), Buffer.from('b')];
+  const reads = (asked: object[]) =>
+    new ReadPath({
+      log: {
+        barrier: () =>
+          Promise.resolve({ offset: asOffset(10), time: asLogTime(1), term: asTerm(3), node: asNodeId(2) }),
+      } as never,
+      views: {
+        getMany: (request: object) => {
+          asked.push(request);
+          return Promise.resolve({
+            found: Buffer.from([0, 0]),
+            position: { offset: asOffset(10), logTime: asLogTime(1) },
+          });
+        },
+      } as never,
+      topics: {
+        knownView: () => null,
+        readable: (view: string) =>
+          Promise.resolve({ view, topic: { name: 'things', partitions: [{ partition: 0 }, { partition: 1 }] } }),
+      } as never,
+      limits: { readTimeoutMs: 100 } as never,
+      time: { clock: systemClock, scheduler: systemScheduler },
+    });
+  const request = { view: 'things', partition: 1, partitions: 2, keys: KEYS, bytesMax: 1000 };
+
+  test('asks for all of them at one barrier', async () => {
+    const asked: object[] = [];
+    const read = await reads(asked).getMany(request, LINEARIZABLE);
+    expect(readAllFound(read.found, 2)).toEqual([null, null]);
+    expect(asked).toEqual([
+      { view: 'things', partition: 1, keys: KEYS, bytesMax: 1000, at: { offset: 10, time: 1 }, timeoutMs: 100 },
+    ]);
+  });
+
+  test('answers none when the keys were placed among other partitions than there are', async () => {
+    const asked: object[] = [];
+    const read = await reads(asked).getMany({ ...request, partitions: 1, partition: 0 }, LINEARIZABLE);
+    expect(readAllFound(read.found, 2)).toEqual([undefined, undefined]);
+    expect(asked).toEqual([]);
+  });
+
+  test('refuses a partition there is not, and more keys than are allowed', async () => {
+    await expect(reads([]).getMany({ ...request, partition: 2 }, LINEARIZABLE)).rejects.toMatchObject({
+      code: 'unknown-partition',
+    });
+    const keys = Array.from({ length: GET_KEYS_MAX + 1 }, () => KEYS[0]);
+    await expect(reads([]).getMany({ ...request, keys }, LINEARIZABLE)).rejects.toMatchObject({ code: 'bad-request' });
   });
 });
 

@@ -1,8 +1,11 @@
 import {
+  ByteWriter,
+  GET_KEYS_MAX,
   NO_NODE,
   NO_OFFSET,
   NO_TERM,
   TidelineError,
+  asLogTime,
   asOffset,
   hashKey,
   isTidelineError,
@@ -24,6 +27,7 @@ import type {
   ViewQuery,
   ViewStats,
 } from '#views';
+import { writeNotAnswered } from '#wire';
 import type { GatewayLimits, GatewayTime } from './gateway-options.js';
 import type { StreamPosition } from './stream-position.js';
 import { partitionOfTopic, type TopicDirectory } from './topic-directory.js';
@@ -74,6 +78,15 @@ export interface ScanRead {
   /** There may be more after the last entry. */
   readonly more: boolean;
   readonly foundations: readonly Foundation[];
+}
+
+export interface GetManyRequest {
+  readonly view: string;
+  readonly partition: number;
+  /** How many the view has, as the asker knows. If that is not so, the keys may lie elsewhere, and none is answered. */
+  readonly partitions: number;
+  readonly keys: readonly Buffer[];
+  readonly bytesMax: number;
 }
 
 export interface ReadPathParts {
@@ -127,6 +140,24 @@ export class ReadPath {
     const { at, term, node } = vouched;
     const read = views.getNow({ view: known.view, partition, key, at });
     return read === null ? null : { entry: read.entry, partition, position: read.position, term, node };
+  }
+
+  /** As `get`, for keys of one partition, as whoever asks has placed them; answered as it is to be passed on. */
+  async getMany(
+    request: GetManyRequest,
+    consistency: Consistency,
+    timeoutMs?: number,
+  ): Promise<{ readonly found: Buffer; readonly position: Position }> {
+    const { topics, views } = this.parts;
+    const { partition, keys, bytesMax } = request;
+    if (keys.length > GET_KEYS_MAX) {
+      throw new TidelineError('bad-request', `${keys.length} keys in one request; at most ${GET_KEYS_MAX} are allowed`);
+    }
+    const { view, topic } = topics.knownView(request.view) ?? (await topics.readable(request.view));
+    if (request.partitions !== topic.partitions.length) return notAnswered(keys.length);
+    partitionOfTopic(topic, partition);
+    const { at } = await this.vouch(topic, partition, consistency, timeoutMs);
+    return views.getMany({ view, partition, keys, bytesMax, at, timeoutMs: this.timeout(timeoutMs) });
   }
 
   /** What has expired and is in the view's archive, page by page. */
@@ -278,6 +309,12 @@ export class ReadPath {
     return barrier;
   }
 }
+
+const notAnswered = (count: number): { found: Buffer; position: Position } => {
+  const writer = new ByteWriter(count);
+  for (let i = 0; i < count; i++) writeNotAnswered(writer);
+  return { found: writer.finish(), position: { offset: NO_OFFSET, logTime: asLogTime(0) } };
+};
 
 const vouchedBy = ({ offset, time, term, node }: Barrier): Vouched => ({ at: { offset, time }, term, node });
 

@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { TidelineError, asLogTime, asOffset, systemClock, systemRng, systemScheduler } from '#kernel';
+import { ByteWriter, TidelineError, asLogTime, asOffset, systemClock, systemRng, systemScheduler } from '#kernel';
 import { tcpTransport, type ConnectionHandler, type Listener } from '#net';
 import type { WatchEvent } from '#views';
-import { viewServiceV1 } from '#wire';
+import { readAllFound, viewServiceV1, writeFound } from '#wire';
 import { firstValueFrom, toArray } from 'rxjs';
 import { RemoteViewQuery } from './remote-view-query.js';
 
@@ -35,7 +35,12 @@ const host = async (name: string): Promise<FakeHost> => {
       asked.push(method);
       if (fake.refuse) return responder.fail(fake.refuse);
       if (method === viewServiceV1.get.method) responder.ok(viewServiceV1.get.encodeResponse({ entry, position }));
-      else if (method === viewServiceV1.archive.method) {
+      else if (method === viewServiceV1.getMany.method) {
+        const { keys } = viewServiceV1.getMany.decodeRequest(payload);
+        const writer = new ByteWriter();
+        for (const key of keys) writeFound(writer, key.equals(entry.key) ? entry : null);
+        responder.ok(viewServiceV1.getMany.encodeResponse({ found: writer.finish(), position }));
+      } else if (method === viewServiceV1.archive.method) {
         const { key, limit } = viewServiceV1.archive.decodeRequest(payload);
         const archived = { ...entry, key: key!, expiresAt: asLogTime(7), partition: 2, archivedAt: 8, evicted: true };
         responder.ok(viewServiceV1.archive.encodeResponse({ entries: [archived], cursor: `after ${limit}` }));
@@ -99,6 +104,19 @@ describe('views elsewhere', () => {
     const query = queryOver(a.address, b.address);
     while (query.connected < 2) await get(query);
     for (let i = 0; i < 3; i++) expect(await get(query)).toBe('b');
+  });
+
+  test('are asked for many keys at once', async () => {
+    const query = queryOver((await host('a')).address);
+    const keys = ['k', 'none', 'k'].map((key) => Buffer.from(key));
+    const at = { offset: asOffset(5), time: null };
+    const read = await query.getMany({ view: 'v', partition: 0, keys, bytesMax: 1000, at, timeoutMs: 5000 });
+    expect(readAllFound(read.found, keys.length).map((entry) => entry && String(entry.value))).toEqual([
+      'a',
+      null,
+      'a',
+    ]);
+    expect(read.position).toEqual(position);
   });
 
   test('an answer that is an error is an answer', async () => {

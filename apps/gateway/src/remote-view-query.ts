@@ -70,6 +70,10 @@ export class RemoteViewQuery implements ViewQuery {
     return this.ask(viewServiceV1.get, request, request.timeoutMs);
   }
 
+  getMany(request: Parameters<ViewQuery['getMany']>[0]): ReturnType<ViewQuery['getMany']> {
+    return this.ask(viewServiceV1.getMany, request, request.timeoutMs);
+  }
+
   scan(request: Parameters<ViewQuery['scan']>[0]): Promise<ScanPage & { position: Position }> {
     return this.ask(viewServiceV1.scan, request, request.timeoutMs);
   }

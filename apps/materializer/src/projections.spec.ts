@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { asOffset, type Clock, type Scheduler, type TidelineError } from '#kernel';
 import { Apply, View, encodeReplay, type ProjectionDescription, type ViewEvent, type WatchEvent } from '#views';
-import { encodeBatch, type RecordInput } from '#wire';
+import { encodeBatch, readAllFound, type RecordInput } from '#wire';
 import { InMemoryArchive, InMemorySnapshotCatalog } from '../../../libs/catalog/src/testing/index.js';
 import { MemoryCommandLog, VirtualTime, type MemoryTopic } from '../../../libs/command-log/src/testing/index.js';
 import { MemoryFileSystem } from '../../../libs/storage/src/testing/index.js';
@@ -118,6 +118,17 @@ describe('a projection on a host', () => {
     await world.append(0, event('a', 'x'), event('a', 'y'), event('b', 'y'));
     await world.append(1, event('c', 'y'));
     expect(await world.get(host, 'a')).toEqual({ count: 2, last: 'y' });
+    const keys = ['b', 'none', 'a'].map((key) => Buffer.from(key));
+    const getMany = async (bytesMax: number) => {
+      const at = { offset: asOffset(3), time: null };
+      const request = { view: 'counts', partition: 0, keys, bytesMax, at, timeoutMs: 1000 };
+      const read = await world.time.until(host.getMany(request));
+      return readAllFound(read.found, keys.length).map(
+        (entry) => entry && (JSON.parse(String(entry.value)) as unknown),
+      );
+    };
+    expect(await getMany(1000)).toEqual([{ count: 1, last: 'y' }, null, { count: 2, last: 'y' }]);
+    expect(await getMany(1)).toEqual([{ count: 1, last: 'y' }, undefined, undefined]);
     const lookup = (partition: number, index: string) =>
       host.lookup({
         view: 'counts',

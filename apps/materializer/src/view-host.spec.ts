@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { asOffset, type TidelineError } from '#kernel';
 import type { WatchEvent } from '#views';
-import { encodeBatch, encodeConditionalOp, PUT_IF, type RecordInput } from '#wire';
+import { encodeBatch, encodeConditionalOp, PUT_IF, readAllFound, type RecordInput } from '#wire';
 import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
 import { ViewHost } from './view-host.js';
 
@@ -75,6 +75,28 @@ describe('reading', () => {
     expect(await get(world, 'a', lastOffset)).toBe('1');
     expect(await get(world, 'b', lastOffset)).toBe('2');
     expect(await get(world, 'c', lastOffset)).toBeNull();
+  });
+
+  test('a read of many keys sees what each by itself would, and waits as it would', async () => {
+    const world = await start();
+    const keys = ['a', 'c', 'b', 'a'].map(key);
+    const getMany = (offset: number) =>
+      world.host.getMany({
+        view: TOPIC,
+        partition: 0,
+        keys,
+        bytesMax: 1000,
+        at: { offset: asOffset(offset), time: null },
+        timeoutMs: TIMEOUT_MS,
+      });
+    const { lastOffset } = await world.append(put('a', '1'), put('b', '2'));
+    const { found, position } = await world.time.until(getMany(lastOffset));
+    const values = readAllFound(found, keys.length).map((entry) => entry && String(entry.value));
+    expect(values).toEqual(['1', null, '2', '1']);
+    expect(position.offset).toBe(lastOffset);
+    const late = errorOf(getMany(1000));
+    await world.time.advance(TIMEOUT_MS + 200);
+    expect(await late).toMatchObject({ code: 'timeout' });
   });
 
   test('a read of an offset that does not come ends as a timeout, outcome unknown', async () => {

@@ -46,6 +46,7 @@ import { watchPartition } from './partition-watch.js';
 import { PositionWaiters } from './position-waiters.js';
 import type { Defect } from './defect-log.js';
 import { ProjectionVersions } from './projection-versions.js';
+import { entryAt, foundAt, type Readable } from './readable.js';
 import { viewOptionsOf } from './view-options.js';
 import { SnapshotRounds } from './snapshot-rounds.js';
 import type { SnapshotSource, SnapshotStore } from './snapshot-store.js';
@@ -61,23 +62,6 @@ const SCAN_SLICE_KEYS = 500;
 const RECLAIM_SLICE_MS = 4;
 const RECLAIM_STEP_BYTES = 64 * 1024;
 const HOUSEKEEPING_MS = 100;
-
-const entryAt = (
-  { view, projection }: Pick<Readable, 'view' | 'projection'>,
-  { key, at }: { readonly key: Buffer; readonly at: ReadPoint },
-): { entry: Entry | null; position: Position } => ({
-  entry: (projection ?? view).get(key, at.time ?? view.logTime),
-  position: positionOf(view),
-});
-
-/** What reads are made of: an open partition, or the states that a version without code has left. */
-interface Readable {
-  readonly name: string;
-  readonly view: MapView;
-  readonly projection: Projection | null;
-  /** Null: it stays as it is. */
-  readonly open: HostedPartition | null;
-}
 
 /**
  * The views this process hosts: one of its own name for every topic that has one, built from the committed log and from nothing else.
@@ -463,6 +447,10 @@ export class ViewHost implements ViewQuery {
     timeoutMs: number;
   }): Promise<{ entry: Entry | null; position: Position }> {
     return this.when(request, request.at.offset, (readable) => entryAt(readable, request));
+  }
+
+  getMany(request: Parameters<ViewQuery['getMany']>[0]): ReturnType<ViewQuery['getMany']> {
+    return this.when(request, request.at.offset, (readable) => foundAt(readable, request));
   }
 
   getNow(request: {

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { NO_NODE, SeededRng, TidelineError, asNodeId, asOffset, hashKey, partitionOf } from '#kernel';
+import { GET_KEYS_MAX, NO_NODE, SeededRng, TidelineError, asNodeId, asOffset, hashKey, partitionOf } from '#kernel';
 import { gatewayServiceV1 } from '#wire';
 import { MemoryNetwork } from '../../net/src/testing/index.js';
 import type { TidelineClientOptions } from './client-options.js';
@@ -311,6 +311,135 @@ describe('views', () => {
     await time.until(client.get('orders', 'k', { consistency: 'session' }));
     await time.until(client.get('orders', 'k'));
     expect(asked).toEqual([offset, 0]);
+  });
+
+  describe('gets of one turn', () => {
+    const { get, getMany } = gatewayServiceV1;
+    const askedOf = (cluster: FakeGatewayCluster, { method }: { readonly method: number }): number =>
+      cluster.gateways.reduce((sum, gateway) => sum + (gateway.asked.get(method) ?? 0), 0);
+    const filled = async (options: Partial<TidelineClientOptions> = {}) => {
+      const all = await setUp(options);
+      const keys = Array.from({ length: 60 }, (_, i) => `key-${i}`);
+      await all.time.until(
+        Promise.all(keys.map((key) => all.client.set('wide', key, `value of ${key}`, { ttlMs: 60_000 }))),
+      );
+      return { ...all, keys };
+    };
+
+    test('share a request of each partition, and each has its own answer', async () => {
+      const { time, cluster, client, keys } = await filled();
+      const wanted = [...keys, 'none', keys[0]];
+      const entries = await time.until(Promise.all(wanted.map((key) => client.get('wide', key))));
+      expect(entries.map((entry) => entry && [entry.keyText(), entry.text()])).toEqual(
+        wanted.map((key) => (key === 'none' ? null : [key, `value of ${key}`])),
+      );
+      expect(entries[3]!.expiresAt).toBe(entries[3]!.logTime + 60_000);
+      expect([askedOf(cluster, getMany), askedOf(cluster, get)]).toEqual([4, 0]);
+    });
+
+    test('do not when there is one, or it has options of its own', async () => {
+      const { time, cluster, client } = await filled();
+      await time.until(client.get('wide', 'key-1'));
+      const options = [
+        { timeoutMs: 500 },
+        { consistency: 'bounded', maxLagMs: 5 },
+        { consistency: 'session', minOffset: 1 },
+      ] as const;
+      const gets = [...options, ...options].map((option) => client.get('wide', 'key-1', option));
+      for (const entry of await time.until(Promise.all(gets))) expect(entry!.text()).toBe('value of key-1');
+      expect([askedOf(cluster, getMany), askedOf(cluster, get)]).toEqual([0, 7]);
+    });
+
+    test('go by their consistency; those of a session ask for what it has written', async () => {
+      const { time, cluster, client } = await filled();
+      const { offset } = await time.until(client.set('orders', 'k', '1'));
+      const asked: unknown[] = [];
+      for (const gateway of cluster.gateways) {
+        const request = gateway.request.bind(gateway);
+        gateway.request = (method, payload, responder, connection) => {
+          if (method === getMany.method) {
+            const { consistency, minOffset, keys } = getMany.decodeRequest(payload);
+            asked.push([consistency, minOffset, keys.length]);
+          }
+          request(method, payload, responder, connection);
+        };
+      }
+      const levels = ['session', 'linearizable', 'stale', 'stale', 'session', 'linearizable', 'linearizable'] as const;
+      await time.until(Promise.all(levels.map((consistency) => client.get('orders', 'k', { consistency }))));
+      expect(asked.toSorted()).toEqual([
+        ['linearizable', 0, 3],
+        ['session', offset, 2],
+        ['stale', 0, 2],
+      ]);
+    });
+
+    test('that are not answered with the others are asked for by themselves', async () => {
+      const { time, cluster, client, keys } = await filled();
+      for (const { answeredAlone } of cluster.gateways) answeredAlone.add('key-3').add('none');
+      const wanted = [...keys, 'none'];
+      const entries = await time.until(Promise.all(wanted.map((key) => client.get('wide', key))));
+      expect(entries.map((entry) => entry?.text())).toEqual([...keys.map((key) => `value of ${key}`), undefined]);
+      expect([askedOf(cluster, getMany), askedOf(cluster, get)]).toEqual([4, 2]);
+    });
+
+    test('get large values too, which no answer has room for together', async () => {
+      const { time, cluster, client } = await setUp();
+      const keys = ['a', 'b', 'c', 'd'];
+      for (const key of keys) await time.until(client.set('orders', key, Buffer.alloc(300_000, key)));
+      const entries = await time.until(Promise.all(keys.map((key) => client.get('orders', key))));
+      expect(entries.map((entry) => entry!.value.subarray(-1).toString())).toEqual(keys);
+      expect([askedOf(cluster, getMany), askedOf(cluster, get)]).toEqual([1, 3]);
+    });
+
+    test('are as many to a request as it may have keys', async () => {
+      const { time, cluster, client } = await setUp();
+      await time.until(client.set('orders', 'k', 'v'));
+      const entries = await time.until(
+        Promise.all(Array.from({ length: 2 * GET_KEYS_MAX + 1 }, () => client.get('orders', 'k'))),
+      );
+      expect(new Set(entries.map((entry) => entry!.text()))).toEqual(new Set(['v']));
+      expect([askedOf(cluster, getMany), askedOf(cluster, get)]).toEqual([2, 1]);
+    });
+
+    test('keep the key that was given, whatever becomes of its buffer', async () => {
+      const { time, client } = await filled();
+      const key = Buffer.from('key-1');
+      const gets = [client.get('wide', key), client.get('wide', key)];
+      key.fill('x');
+      for (const entry of await time.until(Promise.all(gets))) expect(entry!.keyText()).toBe('key-1');
+    });
+
+    test('all hear of an error, and go to another gateway when theirs is lost', async () => {
+      const { time, client, cluster, keys, one, orders } = await filled({ timeoutMs: 3_000 });
+      const asked = keys.slice(0, 5);
+      const failed = await time.until(Promise.all(asked.map((key) => errorOf(client.get('nowhere', key)))));
+      expect(failed.map((error) => error.code)).toEqual(asked.map(() => 'unknown-view'));
+      expect(orders.leader).toBe(one.id);
+      await time.until(one.stop());
+      const entries = await time.until(Promise.all(asked.map((key) => client.get('wide', key))));
+      expect(entries.map((entry) => entry!.keyText())).toEqual(asked);
+      for (const gateway of cluster.gateways) await time.until(gateway.stop());
+      const lost = await time.until(Promise.all(asked.map((key) => errorOf(client.get('wide', key)))));
+      for (const error of lost) expect(['connection-lost', 'timeout']).toContain(error.code);
+    });
+
+    test('of a topic that was made anew with other partitions find their entries', async () => {
+      const { time, cluster, client } = await filled();
+      const [, two, three] = cluster.topics.get('wide')!;
+      await time.until(client.set('wide', 'key-1', 'new'));
+      const entry = { ...(await time.until(client.get('wide', 'key-1')))!, value: Buffer.from('elsewhere') };
+      for (const partition of [two, three]) partition.entries.set('key-1', entry as never);
+      cluster.topics.set('wide', [two, three]);
+      const entries = await time.until(Promise.all([client.get('wide', 'key-1'), client.get('wide', 'key-1')]));
+      expect(entries.map((found) => found!.text())).toEqual(['elsewhere', 'elsewhere']);
+    });
+
+    test('that wait when the client is closed have an answer', async () => {
+      const { time, client } = await filled();
+      const gets = Promise.allSettled([client.get('wide', 'key-1'), client.get('wide', 'key-1')]);
+      await time.until(client.close());
+      for (const { status } of await time.until(gets)) expect(['fulfilled', 'rejected']).toContain(status);
+    });
   });
 
   test('a scan goes through all pages in order', async () => {

@@ -26,8 +26,10 @@ import {
   forEachBatch,
   gatewayServiceV1,
   idempotencySession,
+  readAllFound,
   type ApplyResultMessage,
   type ArchiveResponse,
+  type FoundEntryMessage,
   type ClusterDescriptionMessage,
   type EntryCondition,
   type GatewayAppendResponse,
@@ -41,6 +43,7 @@ import { BatchingProducer } from './batching-producer.js';
 import type { TidelineClientOptions } from './client-options.js';
 import { GatewayPool } from './gateway-pool.js';
 import { GatewayRouter } from './gateway-router.js';
+import { JointGets, type JointConsistency } from './joint-gets.js';
 import { RecordTail, tailBatches, type TailBatches, type TailOptions, type TailRecord } from './record-tail.js';
 import { recordBytes } from './record-limits.js';
 import {
@@ -176,6 +179,8 @@ export type SentCallback = (error: TidelineError | null, written: Written | null
 
 const ARCHIVE_PAGE = 1000;
 const SCAN_LIMIT_MAX = 10_000;
+/** Of the answer to gets that went together: what is beyond is asked for again, each by itself. */
+const JOINT_ANSWER_BYTES_MAX = 256 * 1024;
 const READ_LAG_MS = 1_000;
 const IDEMPOTENCY_KEY_CHARS_MAX = 255;
 /** A fetch may wait on the server for as long; then it is asked again. */
@@ -191,6 +196,7 @@ const FETCH_WAIT_MS_MAX = 60_000;
 export class TidelineClient {
   private readonly producer: BatchingProducer<ProducerAcks, GatewayAppendResponse>;
   private readonly router: GatewayRouter;
+  private readonly jointGets: JointGets;
   private readonly clock: Clock;
   private readonly scheduler: Scheduler;
   private readonly rng: Rng;
@@ -221,6 +227,11 @@ export class TidelineClient {
       connectTimeoutMs: options.connectTimeoutMs ?? 2_000,
     });
     this.router = new GatewayRouter({ pool, clock, scheduler, rng, timeoutMs, pollMs: options.pollMs ?? 5_000 });
+    this.jointGets = new JointGets({
+      scheduler,
+      together: (target, keys, consistency) => this.getTogether(target, keys, consistency),
+      alone: (target, key, consistency) => this.getAlone(target.topic, target, key, { consistency }),
+    });
     this.producer = new BatchingProducer(this.router, { ...options.producer, timeoutMs, clock, scheduler });
   }
 
@@ -422,19 +433,54 @@ export class TidelineClient {
   /* ---- reading ---- */
 
   /**
-   * The entry under a key; null when there is none or it has expired.
+   * The entry under a key; null when there is none or it has expired. Gets of one turn of the event loop share a request, unless they have
+   * options beyond `consistency`.
    * Errors: `unknown-view` · `no-leader` · `timeout` (the view did not get there in time) …
    */
-  async get(view: string, key: KeyInput, options: ReadOptions = {}): Promise<ViewEntry | null> {
-    const bytes = toBuffer(keyBytes(key));
+  get(view: string, key: KeyInput, options: ReadOptions = NO_READ_OPTIONS): Promise<ViewEntry | null> {
+    // A copy: it is sent after this call.
+    const bytes = Buffer.from(key as Uint8Array);
     const target = this.targetIfKnown(view, bytes);
+    const consistency = jointConsistencyOf(options);
+    if (target === null || consistency === null) return this.getAlone(view, target, bytes, options);
+    return this.jointGets.get(target, bytes, consistency);
+  }
+
+  private async getAlone(
+    view: string,
+    target: AppendTarget | null,
+    key: Buffer,
+    options: ReadOptions,
+  ): Promise<ViewEntry | null> {
     const { entry } = await this.router.ask(
       gatewayServiceV1.get,
-      (timeoutMs) => ({ view, partition: null, key: bytes, ...this.readOf(options, target, timeoutMs) }),
+      (timeoutMs) => ({ view, partition: null, key, ...this.readOf(options, target, timeoutMs) }),
       target,
       options,
     );
-    return entry === null ? null : new ViewEntry(entry);
+    return entry === null ? null : new ViewEntry(entry, key);
+  }
+
+  private async getTogether(
+    target: AppendTarget,
+    keys: readonly Buffer[],
+    consistency: JointConsistency,
+  ): Promise<readonly (FoundEntryMessage | null | undefined)[]> {
+    const { topic: view, partition } = target;
+    const partitions = this.router.topicIfKnown(view)?.partitions.length ?? 0;
+    const { found } = await this.router.ask(
+      gatewayServiceV1.getMany,
+      (timeoutMs) => ({
+        view,
+        partition,
+        partitions,
+        keys,
+        bytesMax: JOINT_ANSWER_BYTES_MAX,
+        ...this.readOf({ consistency }, target, timeoutMs),
+      }),
+      target,
+    );
+    return readAllFound(found, keys.length);
   }
 
   /** One page of entries in the order of their keys. Go on with `after` = the last key while `more`. Errors: as `get` */
@@ -461,7 +507,7 @@ export class TidelineClient {
       target,
       options,
     );
-    return { entries: entries.map((entry) => new ViewEntry(entry)), more };
+    return { entries: entries.map((entry) => new ViewEntry(entry, entry.key)), more };
   }
 
   /** The views there are, as a host has them: how far, how large; of a projection its version, and how far the next one is. */
@@ -684,6 +730,13 @@ const conditionOf = ({ ifOffset, ifAbsent, ifPresent }: SetOptions): EntryCondit
 };
 
 const NO_OPTIONS: SetOptions = {};
+const NO_READ_OPTIONS: ReadOptions = {};
+
+/** Null: the read wants something of its own. */
+const jointConsistencyOf = (options: ReadOptions): JointConsistency | null => {
+  const { consistency = 'linearizable', minOffset, timeoutMs } = options;
+  return consistency === 'bounded' || minOffset !== undefined || timeoutMs !== undefined ? null : consistency;
+};
 
 const asWritten = (written: Written): Written => written;
 

@@ -1,5 +1,5 @@
 import { TidelineError } from '#kernel';
-import type { ArchivedEntryMessage, EntryMessage } from '#wire';
+import type { ArchivedEntryMessage, FoundEntryMessage } from '#wire';
 
 /** Text is stored as UTF-8, bytes as they are; `json(x)` as JSON with its content type. */
 export type ValueInput = string | Uint8Array | TypedValue;
@@ -64,8 +64,8 @@ export class ViewEntry {
   /** Log time from which on it is gone, ms since the epoch; null: never. */
   readonly expiresAt: number | null;
 
-  constructor(entry: EntryMessage) {
-    this.key = entry.key;
+  constructor(entry: FoundEntryMessage, key: Buffer) {
+    this.key = key;
     this.value = entry.value;
     this.contentType = entry.contentType;
     this.offset = entry.offset;
@@ -100,7 +100,7 @@ export class ArchivedViewEntry extends ViewEntry {
   readonly evicted: boolean;
 
   constructor(entry: ArchivedEntryMessage) {
-    super(entry);
+    super(entry, entry.key);
     this.partition = entry.partition;
     this.archivedAt = entry.archivedAt;
     this.evicted = entry.evicted;

@@ -39,7 +39,9 @@ export const watchView = (
       request: () => watch.encodeRequest({ view, partition, prefix }),
       item: (events, release) => {
         for (const event of events) {
-          subscriber.next(event.type === 'put' ? { ...event, entry: new ViewEntry(event.entry) } : event);
+          subscriber.next(
+            event.type === 'put' ? { ...event, entry: new ViewEntry(event.entry, event.entry.key) } : event,
+          );
         }
         release();
       },

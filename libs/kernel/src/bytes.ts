@@ -28,6 +28,33 @@ export const writeU32 = (buffer: Uint8Array, at: number, value: number): void =>
   buffer[at + 3] = value >>> 24;
 };
 
+/** Up to here `copyWords` beats the runtime's own copy. */
+export const WORD_COPY_BYTES_MAX = 512;
+
+/**
+ * Copies up to WORD_COPY_BYTES_MAX bytes, four at a time, which needs no alignment, and nothing is made for it, while the runtime makes an
+ * object for every copy of part of a buffer. Returns where it ended.
+ */
+export const copyWords = (to: DataView, at: number, from: DataView, start: number, end: number): number => {
+  let source = start;
+  let target = at;
+  for (const last = end - 8; source <= last; source += 8, target += 8) {
+    to.setInt32(target, from.getInt32(source, true), true);
+    to.setInt32(target + 4, from.getInt32(source + 4, true), true);
+  }
+  if (source <= end - 4) {
+    to.setInt32(target, from.getInt32(source, true), true);
+    source += 4;
+    target += 4;
+  }
+  for (; source < end; source++, target++) to.setUint8(target, from.getUint8(source));
+  return target;
+};
+
+/** Of all bytes of the buffer. */
+export const wordsOf = ({ buffer, byteOffset, byteLength }: Uint8Array): DataView =>
+  new DataView(buffer, byteOffset, byteLength);
+
 const malformed = (what: string): never => {
   throw new TidelineError('malformed-frame', what);
 };
@@ -126,6 +153,8 @@ export class ByteReader {
 export class ByteWriter {
   buffer: Buffer;
   position = 0;
+  /** Of the buffer's bytes; null until they are copied by words. */
+  private words: DataView | null = null;
 
   constructor(capacity = 256) {
     this.buffer = Buffer.allocUnsafe(capacity);
@@ -137,6 +166,7 @@ export class ByteWriter {
     const grown = Buffer.allocUnsafe(Math.max(needed, this.buffer.length * 2));
     this.buffer.copy(grown, 0, 0, this.position);
     this.buffer = grown;
+    this.words = null;
   }
 
   u8(value: number): this {
@@ -185,6 +215,18 @@ export class ByteWriter {
 
   lengthPrefixed(value: Uint8Array): this {
     return this.varint(value.length).bytes(value);
+  }
+
+  /** Part of a buffer as `lengthPrefixed` writes a whole one. `words`: a view of the same buffer; null: there is none. */
+  lengthPrefixedPart(bytes: Buffer, words: DataView | null, start: number, end: number): this {
+    const length = end - start;
+    this.varint(length).ensure(length);
+    if (words !== null && length <= WORD_COPY_BYTES_MAX) {
+      this.words ??= wordsOf(this.buffer);
+      copyWords(this.words, this.position, words, start, end);
+    } else bytes.copy(this.buffer, this.position, start, end);
+    this.position += length;
+    return this;
   }
 
   string(value: string): this {

@@ -6,11 +6,13 @@ import {
   ERROR_CODES,
   SeededRng,
   TidelineError,
+  WORD_COPY_BYTES_MAX,
   hashKey,
   isErrorCode,
   partitionOf,
   slotOf,
   varintSize,
+  wordsOf,
 } from './index.js';
 
 const safeInteger = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
@@ -46,6 +48,22 @@ describe('bytes', () => {
           expect(error).toMatchObject({ code: 'malformed-frame' });
         }
         expect(reader.position).toBeLessThanOrEqual(bytes.length);
+      }),
+    );
+  });
+
+  test('part of a buffer is written as a whole one is, by words or not, and nothing around it changes', () => {
+    const length = fc.oneof(fc.nat(40), fc.integer({ min: WORD_COPY_BYTES_MAX - 9, max: WORD_COPY_BYTES_MAX + 9 }));
+    fc.assert(
+      fc.property(fc.nat(20), fc.nat(20), length, fc.boolean(), (before, start, bytes, byWords) => {
+        const source = Buffer.from(Array.from({ length: start + bytes + 5 }, (_, i) => (i * 37) % 251));
+        const words = byWords ? wordsOf(source) : null;
+        const writer = new ByteWriter(1).bytes(Buffer.alloc(before, 1));
+        writer.lengthPrefixedPart(source, words, start, start + bytes).u8(9);
+        const part = source.subarray(start, start + bytes);
+        expect(writer.finish()).toEqual(
+          new ByteWriter().bytes(Buffer.alloc(before, 1)).lengthPrefixed(part).u8(9).finish(),
+        );
       }),
     );
   });

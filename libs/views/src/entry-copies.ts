@@ -1,4 +1,5 @@
-import { WORD_COPY_BYTES_MAX, copyBytes, copyWords, wordsOf } from './stored-entry.js';
+import { WORD_COPY_BYTES_MAX, copyWords, wordsOf } from '#kernel';
+import { copyBytes } from './stored-entry.js';
 
 /** Bytes that copies are cut from; one that is kept keeps as many. */
 const POOL_BYTES = 32 * 1024;

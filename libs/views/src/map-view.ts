@@ -1,4 +1,16 @@
-import { SLOTS, asLogTime, asOffset, assert, hashKey, slotOf, TidelineError, type LogTime, type Offset } from '#kernel';
+import {
+  SLOTS,
+  TidelineError,
+  asLogTime,
+  asOffset,
+  assert,
+  hashKey,
+  slotOf,
+  wordsOf,
+  type ByteWriter,
+  type LogTime,
+  type Offset,
+} from '#kernel';
 import {
   BATCH_HEADER_BYTES,
   RecordCursor,
@@ -7,6 +19,9 @@ import {
   batchLength,
   batchLogTime,
   decodeOp,
+  writeFoundPart,
+  writeNotAnswered,
+  writeNothingFound,
   type Op,
 } from '#wire';
 import { ArchiveQueue, copyOfEntry, sizeOfEntry, type LeavingEntry } from './archive-queue.js';
@@ -22,6 +37,7 @@ import {
   type DataType,
 } from './data-type.js';
 import { DigestMarks, digestOfAll, type SlotDigests } from './digest-marks.js';
+import { KeysAhead } from './keys-ahead.js';
 import { LookAhead } from './look-ahead.js';
 import { OrderedKeys } from './ordered-keys.js';
 import { SlotsReader, SnapshotReader } from './snapshot-reader.js';
@@ -29,7 +45,7 @@ import type { SlotPlace, SnapshotTable } from './snapshot-v2.js';
 import { SnapshotWriter } from './snapshot-writer.js';
 import { SizeLimit } from './size-limit.js';
 import type { Slot } from './slot.js';
-import { EntryDraft, EntryFlag, wordsOf, type StoredEntry } from './stored-entry.js';
+import { EntryDraft, EntryFlag, type StoredEntry } from './stored-entry.js';
 import type { ApplyResult, Entry, ScanPage } from './view-query.js';
 import { ViewState, type ViewStateOptions } from './view-state.js';
 
@@ -106,6 +122,7 @@ export class MapView {
   private readonly onDefect: MapViewOptions['onDefect'];
   private readonly cursor = new RecordCursor();
   private readonly ahead = new LookAhead();
+  private readonly keysAhead = new KeysAhead();
   private readonly draft = new EntryDraft();
   /** Of the batches being applied. */
   private batchWords: DataView | null = null;
@@ -609,9 +626,38 @@ export class MapView {
     return this.state.entryOf(stored, true, Buffer.isBuffer(key) ? key : null);
   }
 
+  /**
+   * What is live at `time` under each of the keys, in their order, as the answer to whoever asks for them together (`found` in #wire): fetched
+   * together, and nothing made for each. To be asked for alone is what the slot's rebuild keeps from being read, and what comes after
+   * `bytesMax` bytes.
+   */
+  writeFound(keys: readonly Uint8Array[], time: LogTime, bytesMax: number, writer: ByteWriter): void {
+    const { state, keysAhead } = this;
+    const end = writer.position + bytesMax;
+    for (let first = 0; first < keys.length;) {
+      const count = keysAhead.look(keys, first, state.slots);
+      for (let i = 0; i < count; i++) {
+        const hash = keysAhead.hashes[i];
+        if (writer.position >= end || !this.serves(slotOf(hash))) {
+          writeNotAnswered(writer);
+          continue;
+        }
+        const slot = state.slots[slotOf(hash)];
+        const stored = slot === null ? null : slot.loadKey(keysAhead.locations[i], hash, keys[first + i]);
+        if (stored === null || stored.expiresAt <= time) writeNothingFound(writer);
+        else writeFoundPart(writer, stored, state.contentTypeOf(stored));
+      }
+      first += count;
+    }
+  }
+
+  private serves(slot: number): boolean {
+    return this.skips === null || this.skips[slot] !== Skip.Stopped;
+  }
+
   /** @throws TidelineError `not-ready` for a slot that is stopped */
   private mustServe(slot: number): void {
-    if (this.skips?.[slot] !== Skip.Stopped) return;
+    if (this.serves(slot)) return;
     throw new TidelineError('not-ready', `slot ${slot} of the view is being rebuilt on this host`, {
       details: { slot },
     });

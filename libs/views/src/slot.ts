@@ -1,16 +1,13 @@
-import { assert, hashKey } from '#kernel';
+import { WORD_COPY_BYTES_MAX, assert, copyWords, hashKey, wordsOf } from '#kernel';
 import type { EarliestSlots } from './earliest-slots.js';
 import { ExpiryHeap } from './expiry-heap.js';
 import { EntryStarts, FrozenSlot, type CapturedChunks } from './frozen-slot.js';
 import {
   KEY_LENGTH_AT,
   StoredEntry,
-  WORD_COPY_BYTES_MAX,
   copyBytes,
-  copyWords,
   digestLaneA,
   digestLaneB,
-  wordsOf,
   ENTRY_ALIGNMENT,
   type EntryDraft,
 } from './stored-entry.js';
@@ -135,9 +132,39 @@ export class Slot {
     return this.index[2 * ((hash >>> 8) & (this.buckets - 1)) + 1];
   }
 
+  /** Where the first entry is whose key has this hash, for `chunkOf`, `positionOf` and `loadKey`; 0: there is none. Until the next change. */
+  locate(hash: number): number {
+    const { index } = this;
+    const mask = this.buckets - 1;
+    let bucket = (hash >>> 8) & mask;
+    while (index[2 * bucket] !== hash && index[2 * bucket + 1] !== 0) bucket = (bucket + 1) & mask;
+    return index[2 * bucket + 1];
+  }
+
+  chunkOf(location: number): Buffer {
+    return this.chunks[location >>> POSITION_BITS];
+  }
+
+  /** Within its chunk. */
+  positionOf(location: number): number {
+    return (location & POSITION_MASK) * ENTRY_ALIGNMENT;
+  }
+
   /** Puts the fields of the bucket's entry into the view's scratch. */
   load(bucket: number): StoredEntry {
-    const location = this.index[2 * bucket + 1];
+    return this.loadAt(this.index[2 * bucket + 1]);
+  }
+
+  /** The same of the key's entry, null if it is not there. `location`: as `locate` gave it for the key's hash. */
+  loadKey(location: number, hash: number, key: Uint8Array): StoredEntry | null {
+    if (location === 0) return null;
+    const entry = this.loadAt(location);
+    if (entry.hasKey(key)) return entry;
+    const bucket = this.find(hash, key, 0, key.length);
+    return bucket < 0 ? null : this.load(bucket);
+  }
+
+  private loadAt(location: number): StoredEntry {
     const number = location >>> POSITION_BITS;
     const start = (location & POSITION_MASK) * ENTRY_ALIGNMENT;
     return this.entry.read(this.chunks[number], start, this.chunkWords[number]);

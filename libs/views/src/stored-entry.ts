@@ -1,4 +1,4 @@
-import { hashKey, readU64 } from '#kernel';
+import { WORD_COPY_BYTES_MAX, copyWords, hashKey, readU64 } from '#kernel';
 
 /**
  * An entry as it lies in an arena chunk and in a snapshot. Little endian, starts at a multiple of 4.
@@ -231,6 +231,14 @@ export class StoredEntry {
     }
   }
 
+  hasKey(key: Uint8Array): boolean {
+    const { chunk, keyStart } = this;
+    const { length } = key;
+    if (this.keyEnd - keyStart !== length) return false;
+    for (let i = 0; i < length; i++) if (chunk[keyStart + i] !== key[i]) return false;
+    return true;
+  }
+
   get key(): Buffer {
     return this.chunk.subarray(this.keyStart, this.keyEnd);
   }
@@ -263,8 +271,6 @@ export class StoredEntry {
 const EMPTY = Buffer.alloc(0);
 /** Up to here a loop beats the call into the runtime. */
 const LOOP_COPY_BYTES_MAX = 32;
-/** Up to here words do. */
-export const WORD_COPY_BYTES_MAX = 512;
 
 const lengthSize = (length: number): number => (length < 0x80 ? 1 : length < 0x4000 ? 2 : length < 0x200000 ? 3 : 4);
 
@@ -291,30 +297,6 @@ export const copyBytes = (to: Buffer, at: number, from: Buffer, start: number, e
   else for (let i = 0; i < length; i++) to[at + i] = from[start + i];
   return at + length;
 };
-
-/**
- * As `copyBytes`, for up to WORD_COPY_BYTES_MAX bytes: four at a time, which needs no alignment, and nothing is made for it, while the runtime
- * makes an object for every copy of part of a buffer.
- */
-export const copyWords = (to: DataView, at: number, from: DataView, start: number, end: number): number => {
-  let source = start;
-  let target = at;
-  for (const last = end - 8; source <= last; source += 8, target += 8) {
-    to.setInt32(target, from.getInt32(source, true), true);
-    to.setInt32(target + 4, from.getInt32(source + 4, true), true);
-  }
-  if (source <= end - 4) {
-    to.setInt32(target, from.getInt32(source, true), true);
-    source += 4;
-    target += 4;
-  }
-  for (; source < end; source++, target++) to.setUint8(target, from.getUint8(source));
-  return target;
-};
-
-/** Of all bytes of the buffer. */
-export const wordsOf = ({ buffer, byteOffset, byteLength }: Uint8Array): DataView =>
-  new DataView(buffer, byteOffset, byteLength);
 
 /**
  * What an entry adds to its slot's digest, in two lanes of 32 bits. An entry copied from the log is named by its key and offset: the

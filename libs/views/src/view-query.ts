@@ -157,6 +157,20 @@ export interface ViewQuery {
     readonly at: ReadPoint;
     readonly timeoutMs: number;
   }): Promise<{ readonly entry: Entry | null; readonly position: Position }>;
+  /** As `get`, of several keys of the partition. */
+  getMany(request: {
+    readonly view: string;
+    readonly partition: number;
+    readonly keys: readonly Buffer[];
+    /** When the answer has so many, what is left of the keys is not answered. */
+    readonly bytesMax: number;
+    readonly at: ReadPoint;
+    readonly timeoutMs: number;
+  }): Promise<{
+    /** `found` of each, in their order, as #wire writes it (entry-v1.ts): whoever asked a gateway for them gets these bytes. */
+    readonly found: Buffer;
+    readonly position: Position;
+  }>;
   /** As `get`, where the view is in this process and has applied the offset already; null: ask `get`, which waits, or says what is wrong. */
   getNow?(request: {
     readonly view: string;

@@ -80,17 +80,17 @@ export class ViewState {
     return this.describe(stored, stored.key, withValue ? stored.value : NO_BYTES);
   }
 
+  contentTypeOf({ contentType, chunk, typeStart, typeEnd }: StoredEntry): string | null {
+    if (contentType >= 0) return this.contentTypes.names[contentType];
+    return typeStart >= 0 ? chunk.toString('utf8', typeStart, typeEnd) : null;
+  }
+
   private describe(stored: StoredEntry, key: Buffer, value: Buffer): Entry {
-    const { contentType, typeStart, expiresAt } = stored;
+    const { expiresAt } = stored;
     return {
       key,
       value,
-      contentType:
-        contentType >= 0
-          ? this.contentTypes.names[contentType]
-          : typeStart >= 0
-            ? stored.chunk.toString('utf8', typeStart, stored.typeEnd)
-            : null,
+      contentType: this.contentTypeOf(stored),
       offset: asOffset(stored.offset),
       logTime: asLogTime(stored.logTime),
       expiresAt: expiresAt === Infinity ? null : asLogTime(expiresAt),

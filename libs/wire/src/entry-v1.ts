@@ -1,5 +1,5 @@
 import { ByteReader, ByteWriter, TidelineError, asLogTime, type LogTime, type Offset } from '#kernel';
-import { readCount, readLogTime, readOptionalU64, writeOptionalU64 } from './payload-fields.js';
+import { readAll, readCount, readLogTime, readOptionalU64, writeOptionalU64 } from './payload-fields.js';
 
 /**
  * What views answer with, version 1; parts of messages of the view and the gateway service.
@@ -11,6 +11,8 @@ import { readCount, readLogTime, readOptionalU64, writeOptionalU64 } from './pay
  *     watch event = u8 type (1 put · 2 delete · 3 expire · 4 live) · varint partition
  *                   put: entry · delete, expire: varint length, key · u64 offset · live: u64 offset
  *     read point  = u64 offset · optional u64 time
+ *     found       = u8 flags (1 content type · 2 expires · 4 there is an entry · 8 not answered: to be asked for by itself)
+ *                   if 4: varint length, value · string contentType if 1 · u64 expiresAt if 2 · u64 offset · u64 logTime
  *
  * Lists are a varint count, then the items.
  */
@@ -47,11 +49,29 @@ export type WatchEventMessage =
   | { readonly type: 'delete' | 'expire'; readonly partition: number; readonly key: Buffer; readonly offset: Offset }
   | { readonly type: 'live'; readonly partition: number; readonly offset: Offset };
 
+/** What is under a key that the asker knows. */
+export type FoundEntryMessage = Omit<EntryMessage, 'key'>;
+
+/** Where an entry lies, to be written without an object made of it. */
+export interface FoundSource {
+  readonly chunk: Buffer;
+  /** Of the same bytes; null: there is no such view. */
+  readonly words: DataView | null;
+  readonly valueStart: number;
+  readonly valueEnd: number;
+  readonly offset: number;
+  readonly logTime: number;
+  /** Infinity: never. */
+  readonly expiresAt: number;
+}
+
 const EntryFlag = { ContentType: 1, Expires: 2 } as const;
+const FoundFlag = { ...EntryFlag, There: 4, NotAnswered: 8 } as const;
 const WatchKind = { Put: 1, Delete: 2, Expire: 3, Live: 4 } as const;
 
 /** Smallest encodings, to refuse counts that cannot fit. */
 const ENTRY_BYTES_MIN = 19;
+const KEY_BYTES_MIN = 1;
 const RESULT_BYTES_MIN = 12;
 const WATCH_EVENT_BYTES_MIN = 10;
 
@@ -85,6 +105,51 @@ export const readEntries = (reader: ByteReader): EntryMessage[] => {
   return entries;
 };
 
+export const writeFound = (writer: ByteWriter, entry: FoundEntryMessage | null): void => {
+  if (entry === null) {
+    writeNothingFound(writer);
+    return;
+  }
+  const { value, offset, logTime } = entry;
+  const expiresAt = entry.expiresAt ?? Infinity;
+  const source = { chunk: value, words: null, valueStart: 0, valueEnd: value.length, offset, logTime, expiresAt };
+  writeFoundPart(writer, source, entry.contentType);
+};
+
+export const writeFoundPart = (writer: ByteWriter, source: FoundSource, contentType: string | null): void => {
+  const { expiresAt } = source;
+  const expires = expiresAt === Infinity ? 0 : FoundFlag.Expires;
+  writer.u8(FoundFlag.There | expires | (contentType === null ? 0 : FoundFlag.ContentType));
+  writer.lengthPrefixedPart(source.chunk, source.words, source.valueStart, source.valueEnd);
+  if (contentType !== null) writer.string(contentType);
+  if (expires) writer.u64(expiresAt);
+  writer.u64(source.offset).u64(source.logTime);
+};
+
+export const writeNothingFound = (writer: ByteWriter): void => {
+  writer.u8(0);
+};
+
+export const writeNotAnswered = (writer: ByteWriter): void => {
+  writer.u8(FoundFlag.NotAnswered);
+};
+
+/** Null: there is none; undefined: not answered, to be asked for by itself. */
+export const readFound = (reader: ByteReader): FoundEntryMessage | null | undefined => {
+  const flags = reader.u8();
+  if (flags === 0) return null;
+  if (flags === FoundFlag.NotAnswered) return undefined;
+  if ((flags & FoundFlag.There) === 0 || flags > 7) throw new TidelineError('malformed-frame', `found flags ${flags}`);
+  const value = reader.lengthPrefixed();
+  const contentType = flags & FoundFlag.ContentType ? reader.string() : null;
+  const expiresAt = flags & FoundFlag.Expires ? readLogTime(reader) : null;
+  return { value, contentType, offset: reader.offset(), logTime: readLogTime(reader), expiresAt };
+};
+
+/** @throws TidelineError `malformed-frame` unless there are `count`, and nothing else */
+export const readAllFound = (found: Buffer, count: number): (FoundEntryMessage | null | undefined)[] =>
+  readAll(found, (reader) => Array.from({ length: count }, () => readFound(reader)));
+
 export const writePosition = (writer: ByteWriter, position: PositionMessage): ByteWriter =>
   writer.u64(position.offset).u64(position.logTime);
 
@@ -102,6 +167,17 @@ export const readReadPoint = (reader: ByteReader): ReadPointMessage => {
   const offset = reader.offset();
   const time = readOptionalU64(reader);
   return { offset, time: time === null ? null : asLogTime(time) };
+};
+
+export const writeKeys = (writer: ByteWriter, keys: readonly Uint8Array[]): void => {
+  writer.varint(keys.length);
+  for (const key of keys) writer.lengthPrefixed(key);
+};
+
+export const readKeys = (reader: ByteReader): Buffer[] => {
+  const keys: Buffer[] = [];
+  for (let left = readCount(reader, KEY_BYTES_MIN); left > 0; left--) keys.push(reader.lengthPrefixed());
+  return keys;
 };
 
 export const writeResults = (writer: ByteWriter, results: readonly ApplyResultMessage[]): void => {

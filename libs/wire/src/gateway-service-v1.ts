@@ -7,10 +7,12 @@ import {
 import {
   readEntries,
   readEntry,
+  readKeys,
   readPosition,
   readResults,
   writeEntries,
   writeEntry,
+  writeKeys,
   writePosition,
   writeResults,
   type ApplyResultMessage,
@@ -50,9 +52,11 @@ import {
 import { projectionServiceV1 } from './projection-service-v1.js';
 import type { RequestCall, StreamCall } from './service-call.js';
 import {
+  decodeGetManyResponse,
   decodeResultsRequest,
   decodeResultsResponse,
   decodeWatchItem,
+  encodeGetManyResponse,
   encodeResultsRequest,
   encodeResultsResponse,
   encodeWatchItem,
@@ -61,6 +65,7 @@ import {
   type ArchiveResponse,
   type ResultsRequest,
   type ResultsResponse,
+  type ViewGetManyResponse,
 } from './view-service-v1.js';
 
 /**
@@ -83,6 +88,8 @@ import {
  *                          → entries · bool more · varint count × (varint partition · position)
  *     0x0409 results       as 0x0303
  *     0x040a archive       as 0x0305
+ *     0x040b getMany       string view · varint partition · varint partitions, as the asker knows them · read · u32 bytesMax
+ *                          varint count × (varint length, key) → as 0x0306
  *     0x0420 views         as 0x0304
  *     0x0421 projections   as 0x0322
  *     0x0410 tail (stream)   target · u64 from → items as 0x0210
@@ -132,6 +139,16 @@ export interface GatewayGetResponse {
   readonly partition: number;
   readonly entry: EntryMessage | null;
   readonly position: PositionMessage;
+}
+
+export interface GatewayGetManyRequest extends GatewayRead {
+  readonly view: string;
+  readonly partition: number;
+  /** How many there are, as the asker knows; if that is not so, nothing is answered. */
+  readonly partitions: number;
+  /** At most GET_KEYS_MAX. */
+  readonly keys: readonly Buffer[];
+  readonly bytesMax: number;
 }
 
 export interface GatewayScanRequest extends GatewayRead {
@@ -287,6 +304,26 @@ const get: RequestCall<GatewayGetRequest, GatewayGetResponse> = {
     })),
 };
 
+const getMany: RequestCall<GatewayGetManyRequest, ViewGetManyResponse> = {
+  method: 0x040b,
+  encodeRequest(request) {
+    const writer = new ByteWriter(1024).string(request.view).varint(request.partition).varint(request.partitions);
+    writeKeys(writeRead(writer, request).u32(request.bytesMax), request.keys);
+    return writer.finish();
+  },
+  decodeRequest: (payload) =>
+    readAll(payload, (reader) => ({
+      view: reader.string(),
+      partition: reader.varint(),
+      partitions: reader.varint(),
+      ...readRead(reader),
+      bytesMax: reader.u32(),
+      keys: readKeys(reader),
+    })),
+  encodeResponse: encodeGetManyResponse,
+  decodeResponse: decodeGetManyResponse,
+};
+
 const scan: RequestCall<GatewayScanRequest, GatewayScanResponse> = {
   method: 0x0408,
   encodeRequest(request) {
@@ -357,6 +394,7 @@ export const gatewayServiceV1 = {
   openSession,
   offsetAtTime,
   get,
+  getMany,
   scan,
   results,
   archive,

@@ -2,7 +2,17 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from '@jest/globals';
-import { asGroupId, asLogTime, asNodeId, asOffset, asPartitionId, asTerm, TidelineError, VIEW_DEFAULTS } from '#kernel';
+import {
+  ByteWriter,
+  asGroupId,
+  asLogTime,
+  asNodeId,
+  asOffset,
+  asPartitionId,
+  asTerm,
+  TidelineError,
+  VIEW_DEFAULTS,
+} from '#kernel';
 import {
   ControlKind,
   FrameType,
@@ -17,9 +27,12 @@ import {
   encodeOp,
   gatewayServiceV1 as gateway,
   logServiceV1 as log,
+  readAllFound,
   stampBatch,
   snapshotServiceV1 as snapshots,
   viewServiceV1 as view,
+  writeFound,
+  writeNotAnswered,
   type ClusterDescriptionMessage,
   type EntryMessage,
   type Pieces,
@@ -189,6 +202,28 @@ const target = { topic: 'orders', partition: 1 };
 const read = { consistency: 'bounded' as const, minOffset: 0, maxLagMs: 500, timeoutMs: 2000 };
 const viewScan = { prefix: Buffer.from('a'), after: Buffer.from('ab'), limit: 100, bytesMax: 65536, values: true };
 
+const keys = [Buffer.from('k'), Buffer.from(''), Buffer.from('kk'), Buffer.from('gone')];
+const found = (() => {
+  const writer = new ByteWriter();
+  writeFound(writer, entry);
+  writeFound(writer, plainEntry);
+  writeNotAnswered(writer);
+  writeFound(writer, null);
+  return writer.finish();
+})();
+
+test('what is found under keys is read back, each by itself, and nothing besides', () => {
+  const { key: _key, ...rest } = entry;
+  const { key: _plain, ...plain } = plainEntry;
+  expect(readAllFound(found, keys.length)).toEqual([rest, plain, undefined, null]);
+  for (const count of [keys.length - 1, keys.length + 1]) {
+    expect(() => readAllFound(found, count)).toThrow(expect.objectContaining({ code: 'malformed-frame' }));
+  }
+  for (const flags of [1, 2, 3, 9, 12, 16, 255]) {
+    expect(() => readAllFound(Buffer.from([flags, ...found.subarray(1)]), keys.length)).toThrow(/found flags/);
+  }
+});
+
 type Sample<Request, Answer> = { readonly request: Request; readonly answer: Answer };
 const samples: { name: string; encoded: Record<string, Buffer>; check: () => void }[] = [];
 
@@ -262,6 +297,10 @@ service('view-service-v1', () => {
   request('scan', view.scan, {
     request: { ...scope, ...viewScan, at: { offset, time: logTime } },
     answer: { entries: [entry, plainEntry], more: true, position },
+  });
+  request('getMany', view.getMany, {
+    request: { ...scope, keys, bytesMax: 65536, at: { offset, time: logTime } },
+    answer: { found, position },
   });
   request('results', view.results, {
     request: { ...scope, firstOffset: from, lastOffset: offset },
@@ -361,6 +400,10 @@ service('gateway-service-v1', () => {
   request('scan', gateway.scan, {
     request: { view: 'orders', partition: 0, ...viewScan, after: null, ...read },
     answer: { entries: [entry], more: false, positions: [{ partition: 0, ...position }] },
+  });
+  request('getMany', gateway.getMany, {
+    request: { view: 'orders', partition: 1, partitions: 2, keys, bytesMax: 65536, ...read },
+    answer: { found, position },
   });
   request('results', gateway.results, {
     request: { view: 'orders', partition: 0, firstOffset: from, lastOffset: offset, timeoutMs: 2000 },

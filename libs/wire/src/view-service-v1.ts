@@ -2,12 +2,14 @@ import { ByteWriter, type ByteReader, type LogTime, type Offset } from '#kernel'
 import {
   readEntries,
   readEntry,
+  readKeys,
   readPosition,
   readReadPoint,
   readResults,
   readWatchEvents,
   writeEntries,
   writeEntry,
+  writeKeys,
   writePosition,
   writeReadPoint,
   writeResults,
@@ -29,7 +31,7 @@ import {
   writeOptionalU64,
 } from './payload-fields.js';
 import { decodeNothing, encodeNothing } from './log-service-v1.js';
-import type { RequestCall, StreamCall } from './service-call.js';
+import type { Pieces, RequestCall, StreamCall } from './service-call.js';
 
 /**
  * The materializer service, version 1. Little endian; entry, position, read point, result and watch event as in entry-v1.ts.
@@ -45,6 +47,8 @@ import type { RequestCall, StreamCall } from './service-call.js';
  *                       varint count × (varint partition · position · u64 commitOffset · string digest · varint entries · varint bytes))
  *     0x0305 archive  string view · optional (varint length, key) · optional u64 from · optional u64 to · varint limit · optional string cursor · bool latest
  *                     → varint count × (varint partition · entry · u64 archivedAt · bool evicted) · optional string cursor
+ *     0x0306 getMany  string view · varint partition · read point · u32 timeoutMs · u32 bytesMax · varint count × (varint length, key)
+ *                     → position · found, of each key, to the end
  *     0x0310 watch (stream)  string view · varint partition · varint length, prefix → items: watch events
  */
 export interface ViewGetRequest {
@@ -57,6 +61,22 @@ export interface ViewGetRequest {
 
 export interface ViewGetResponse {
   readonly entry: EntryMessage | null;
+  readonly position: PositionMessage;
+}
+
+export interface ViewGetManyRequest {
+  readonly view: string;
+  readonly partition: number;
+  readonly keys: readonly Buffer[];
+  /** When the answer has so many, what is left of the keys is not answered. */
+  readonly bytesMax: number;
+  readonly at: ReadPointMessage;
+  readonly timeoutMs: number;
+}
+
+export interface ViewGetManyResponse {
+  /** As entry-v1.ts has it, for `readAllFound`; those who pass it on need not. */
+  readonly found: Buffer;
   readonly position: PositionMessage;
 }
 
@@ -140,6 +160,14 @@ const KINDS = ['map', 'projection'] as const;
 /** Smallest archived entry: partition, an entry without key and value, time, evicted. */
 const ARCHIVED_BYTES_MIN = 29;
 
+export const encodeGetManyResponse = ({ found, position }: ViewGetManyResponse): Pieces => [
+  writePosition(new ByteWriter(16), position).finish(),
+  found,
+];
+
+export const decodeGetManyResponse = (payload: Buffer): ViewGetManyResponse =>
+  readAll(payload, (reader) => ({ position: readPosition(reader), found: reader.rest() }));
+
 const get: RequestCall<ViewGetRequest, ViewGetResponse> = {
   method: 0x0301,
   encodeRequest(request) {
@@ -165,6 +193,27 @@ const get: RequestCall<ViewGetRequest, ViewGetResponse> = {
       entry: reader.bool() ? readEntry(reader) : null,
       position: readPosition(reader),
     })),
+};
+
+const getMany: RequestCall<ViewGetManyRequest, ViewGetManyResponse> = {
+  method: 0x0306,
+  encodeRequest(request) {
+    const writer = new ByteWriter(1024).string(request.view).varint(request.partition);
+    writeReadPoint(writer, request.at);
+    writeKeys(writer.u32(request.timeoutMs).u32(request.bytesMax), request.keys);
+    return writer.finish();
+  },
+  decodeRequest: (payload) =>
+    readAll(payload, (reader) => ({
+      view: reader.string(),
+      partition: reader.varint(),
+      at: readReadPoint(reader),
+      timeoutMs: reader.u32(),
+      bytesMax: reader.u32(),
+      keys: readKeys(reader),
+    })),
+  encodeResponse: encodeGetManyResponse,
+  decodeResponse: decodeGetManyResponse,
 };
 
 const scan: RequestCall<ViewScanRequest, ViewScanResponse> = {
@@ -349,4 +398,4 @@ const watch: StreamCall<ViewWatchRequest, readonly WatchEventMessage[]> = {
   decodeItem: decodeWatchItem,
 };
 
-export const viewServiceV1 = { get, scan, results, stats, archive, watch } as const;
+export const viewServiceV1 = { get, getMany, scan, results, stats, archive, watch } as const;

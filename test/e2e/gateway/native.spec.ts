@@ -9,6 +9,7 @@ import {
   encodeControlBatch,
   forEachBatch,
   gatewayServiceV1 as v1,
+  readAllFound,
   setBatchSession,
   type RequestCall,
   type WatchEventMessage,
@@ -74,6 +75,12 @@ describe('a native client', () => {
     const { firstOffset } = await append(batchOf('r1', 'r2'));
     const got = await ask(v1.get, { view: 'default', partition: null, key: Buffer.from('r1'), ...read });
     expect(got.entry?.value.toString()).toBe('r1');
+    const keys = ['r2', 'none', 'r1'].map((key) => Buffer.from(key));
+    const many = { view: 'default', partition: 0, partitions: 1, keys, bytesMax: 10_000, ...read };
+    const found = readAllFound((await ask(v1.getMany, many)).found, keys.length);
+    expect(found.map((entry) => entry && String(entry.value))).toEqual(['r2', null, 'r1']);
+    await expect(ask(v1.getMany, { ...many, partition: 1 })).rejects.toMatchObject({ code: 'unknown-partition' });
+    await expect(ask(v1.getMany, { ...many, view: 'nowhere' })).rejects.toMatchObject({ code: 'unknown-view' });
     const page = await ask(v1.scan, {
       view: 'default',
       partition: null,

@@ -1,4 +1,4 @@
-import { TidelineError, asLogTime, asOffset, type LogTime, type Offset } from '#kernel';
+import { ByteWriter, NO_OFFSET, TidelineError, asLogTime, asOffset, type LogTime, type Offset } from '#kernel';
 import type { CommandLog } from '#command-log';
 import type {
   ApplyResult,
@@ -22,6 +22,8 @@ import {
   decodeRecords,
   forEachBatch,
   batchLastOffset,
+  writeFound,
+  writeNotAnswered,
   type LogRecord,
 } from '#wire';
 import { Observable, Subject, type Subscription } from 'rxjs';
@@ -176,6 +178,18 @@ export class FoldingViews implements ViewQuery {
       entry: isLive(entry, request.at.time ?? folded.position.logTime) ? entry : null,
       position: folded.position,
     };
+  }
+
+  async getMany({ keys, bytesMax, ...request }: Parameters<ViewQuery['getMany']>[0]) {
+    const writer = new ByteWriter();
+    let position: Position = { offset: NO_OFFSET, logTime: asLogTime(0) };
+    for (const key of keys) {
+      const read = await this.get({ ...request, key });
+      ({ position } = read);
+      if (writer.position >= bytesMax) writeNotAnswered(writer);
+      else writeFound(writer, read.entry ?? null);
+    }
+    return { found: writer.finish(), position };
   }
 
   async scan(request: Parameters<ViewQuery['scan']>[0]): Promise<ScanPage & { position: Position }> {

@@ -44,6 +44,11 @@ export const serveGateway = (services: GatewayServices): ConnectionHandler => {
           return answer(v1.get, payload, responder, (request) =>
             reads.get(request.view, request.key, readOf(request), request.timeoutMs || undefined),
           );
+        case v1.getMany.method:
+          return answer(v1.getMany, payload, responder, (request) => {
+            const bytesMax = Math.min(request.bytesMax, limits.scanBytesMax);
+            return reads.getMany({ ...request, bytesMax }, readOf(request), request.timeoutMs || undefined);
+          });
         case v1.scan.method:
           return answer(v1.scan, payload, responder, async (request) => {
             const limit = Math.min(request.limit, limits.scanEntriesMax);

@@ -1,4 +1,5 @@
 import {
+  ByteWriter,
   TidelineError,
   VIEW_DEFAULTS,
   asGroupId,
@@ -16,7 +17,10 @@ import {
 import type { ConnectionHandler, Listener, Responder, StreamProducer, Transport } from '#net';
 import {
   gatewayServiceV1,
+  writeFound,
+  writeNotAnswered,
   type ClusterDescriptionMessage,
+  type GatewayGetManyRequest,
   type GatewayGetRequest,
   type GatewayScanRequest,
   type RequestCall,
@@ -114,6 +118,8 @@ export class FakeGateway implements ConnectionHandler {
   answersToLose = 0;
   /** What the next appends are answered, without effect. */
   refusals: TidelineError[] = [];
+  /** Keys that are not answered together with others. */
+  readonly answeredAlone = new Set<string>();
   openStreams = 0;
   bytesSent = 0;
   private listener: Listener | null = null;
@@ -189,6 +195,8 @@ export class FakeGateway implements ConnectionHandler {
         );
       case service.get.method:
         return answer(service.get, payload, responder, (request) => this.get(request));
+      case service.getMany.method:
+        return answer(service.getMany, payload, responder, (request) => this.getMany(request));
       case service.scan.method:
         return answer(service.scan, payload, responder, (request) => this.scan(request));
       default:
@@ -222,6 +230,21 @@ export class FakeGateway implements ConnectionHandler {
     if (log.lastOffset < minOffset) throw new TidelineError('not-ready', 'not there yet');
     const entry = log.entries.get(key.toString('latin1')) ?? null;
     return { partition, entry, position: { offset: log.lastOffset, logTime: this.now() } };
+  }
+
+  /** Keys that it is told not to answer with others it does not answer, nor any when the partitions are others than the asker thinks. */
+  private getMany({ keys, partitions, bytesMax, ...request }: GatewayGetManyRequest) {
+    const writer = new ByteWriter();
+    for (const key of keys) {
+      const read = this.get({ ...request, key });
+      const isAnswered =
+        partitions === this.cluster.topics.get(request.view)!.length &&
+        writer.position < bytesMax &&
+        !this.answeredAlone.has(key.toString());
+      if (isAnswered) writeFound(writer, read.entry);
+      else writeNotAnswered(writer);
+    }
+    return { found: writer.finish(), position: { offset: asOffset(1), logTime: this.now() } };
   }
 
   private scan({ view, prefix, after, limit, values }: GatewayScanRequest) {

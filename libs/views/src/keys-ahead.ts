@@ -1,0 +1,67 @@
+import { hashKey, slotOf } from '#kernel';
+import type { Slot } from './slot.js';
+
+/** Keys looked at together. */
+const WINDOW = 32;
+/** Loaded from memory at once. */
+const CACHE_LINE_BYTES = 64;
+
+const NO_ENTRY = Buffer.alloc(0);
+
+/**
+ * What LookAhead is for records, for keys that are asked for together: those of a window are hashed, their buckets fetched, their entries
+ * found, and these fetched, each for all of them in a loop of its own so short that many loads are under way at once. A read by itself waits for its
+ * bucket and then for its entry.
+ */
+export class KeysAhead {
+  readonly hashes = new Uint32Array(WINDOW);
+  /** Of the first entries with these hashes, as their slots say it. */
+  readonly locations = new Uint32Array(WINDOW);
+  private readonly chunks: Buffer[] = Array.from({ length: WINDOW }, () => NO_ENTRY);
+  private readonly positions = new Uint32Array(WINDOW);
+  /** What was fetched; written so that it is not left out as useless. */
+  fetched = 0;
+
+  /** Looks at the keys from `first` on, at as many as are looked at together, and fetches what their entries need. Returns how many these are. */
+  look(keys: readonly Uint8Array[], first: number, slots: readonly (Slot | null)[]): number {
+    const count = Math.min(WINDOW, keys.length - first);
+    for (let i = 0; i < count; i++) this.hashes[i] = hashKey(keys[first + i]);
+    this.fetchBuckets(count, slots);
+    this.findEntries(count, slots);
+    this.fetchEntries(count);
+    return count;
+  }
+
+  private fetchBuckets(count: number, slots: readonly (Slot | null)[]): void {
+    const { hashes } = this;
+    let fetched = 0;
+    for (let i = 0; i < count; i++) {
+      const slot = slots[slotOf(hashes[i])];
+      if (slot !== null) fetched ^= slot.fetch(hashes[i]);
+    }
+    this.fetched = fetched;
+  }
+
+  private findEntries(count: number, slots: readonly (Slot | null)[]): void {
+    const { hashes, locations, chunks, positions } = this;
+    for (let i = 0; i < count; i++) {
+      const slot = slots[slotOf(hashes[i])];
+      const location = slot === null ? 0 : slot.locate(hashes[i]);
+      locations[i] = location;
+      chunks[i] = location === 0 ? NO_ENTRY : slot!.chunkOf(location);
+      positions[i] = slot === null ? 0 : slot.positionOf(location);
+    }
+  }
+
+  private fetchEntries(count: number): void {
+    const { chunks, positions } = this;
+    let fetched = 0;
+    // What small entries take. Beyond the end of a chunk there is nothing, which counts as 0.
+    for (let i = 0; i < count; i++) {
+      const chunk = chunks[i];
+      const at = positions[i];
+      fetched ^= chunk[at] ^ chunk[at + CACHE_LINE_BYTES] ^ chunk[at + 2 * CACHE_LINE_BYTES];
+    }
+    this.fetched ^= fetched;
+  }
+}
