@@ -3,7 +3,10 @@ export type * from './view-upkeep.js';
 export * from './data-type.js';
 export { BUILT_IN_TYPES, validateCommand } from './types/built-in-types.js';
 export { type LeavingEntry } from './archive-queue.js';
+export { type ViewChange, type ViewChangeListener } from './change-listeners.js';
+export { type DueRequest } from './departures.js';
 export * from './map-view.js';
+export * from './map-view-restorer.js';
 export { RESULTS_MAX } from './result-ring.js';
 export {
   Apply,

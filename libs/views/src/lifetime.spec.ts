@@ -1,6 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import { encodeOp, type RecordInput } from '#wire';
-import { MapView, type MapViewOptions, type ViewChange } from './map-view.js';
+import type { ViewChange } from './change-listeners.js';
+import { MapView, type MapViewOptions } from './map-view.js';
+import { restoreMapView } from './map-view-restorer.js';
 import { BatchSource } from './testing/batch-source.js';
 import { TypedEntry } from './testing/typed-entry.js';
 import { BUILT_IN_TYPES } from './types/built-in-types.js';
@@ -140,7 +142,7 @@ describe('a view whose entries go when they are not used', () => {
     const { view, at, source } = world({ maxIdleMs: 100 });
     at(1000, put('a'), put('b', 'v', 500));
     at(1050, command('a', 'touch'));
-    const other = MapView.restore(view.freeze(), { maxIdleMs: 100, dataTypes: BUILT_IN_TYPES });
+    const other = restoreMapView(view.freeze(), { maxIdleMs: 100, dataTypes: BUILT_IN_TYPES });
     expect([other.digest, other.nextExpiry()]).toEqual([view.digest, view.nextExpiry()]);
     source.logTime = 1100;
     const batch = source.records([command('b', 'touch'), command('a', 'touch')]);

@@ -2,7 +2,9 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { asLogTime, asOffset, type LogTime } from '#kernel';
 import { BATCH_HEADER_BYTES, DEL_IF, PUT_IF, encodeConditionalOp, encodeOp, type RecordInput } from '#wire';
-import { MapView, type ViewChange } from './map-view.js';
+import type { ViewChange } from './change-listeners.js';
+import { MapView } from './map-view.js';
+import { restoreMapView } from './map-view-restorer.js';
 import { BatchSource, keysOfSlot } from './testing/batch-source.js';
 import { ModelView } from './testing/model-view.js';
 import { snapshotOf } from './testing/snapshot-bytes.js';
@@ -222,7 +224,7 @@ describe('a map view', () => {
             const until = asLogTime(Math.max(0, source.logTime + next.ahead));
             expect(eager.expire({ until, max: next.max })).toBeLessThanOrEqual(next.max);
           } else if (next.do === 'reclaim') eager.reclaim(next.bytes);
-          else if (next.do === 'restart') restarted = MapView.restore(piecesOf(restarted, next.piece), options);
+          else if (next.do === 'restart') restarted = restoreMapView(piecesOf(restarted, next.piece), options);
           else if (next.do === 'freeze')
             frozen ??= { writer: eager.freeze(), digest: eager.digest, entries: eager.entries };
           else for (const view of [eager, lazy]) expectSameScan(view, model, next, model.logTime);
@@ -232,7 +234,7 @@ describe('a map view', () => {
         for (const view of [eager, lazy, restarted]) expectSame(view, model);
         expect([eager.evictedCount, lazy.evictedCount]).toEqual([model.evictedCount, model.evictedCount]);
         if (frozen) {
-          const thawed = MapView.restore(frozen.writer, options);
+          const thawed = restoreMapView(frozen.writer, options);
           expect(thawed.digest).toBe(frozen.digest);
           expect(thawed.entries).toBe(frozen.entries);
         }

@@ -13,6 +13,7 @@ import {
 import { BATCH_HEADER_BYTES, PUT_IF, encodeConditionalOp, encodeOp, type RecordInput } from '#wire';
 import type { Command, DataType } from './data-type.js';
 import { MapView } from './map-view.js';
+import { restoreMapView } from './map-view-restorer.js';
 import { BatchSource, keysOfSlot } from './testing/batch-source.js';
 import { ModelView } from './testing/model-view.js';
 import { snapshotOf } from './testing/snapshot-bytes.js';
@@ -85,7 +86,7 @@ describe('applying', () => {
     view.applyBatches(batch);
     view.applyBatches(source.records([{ key: other, value: bytes('next') }]));
     expect(view.malformedCount).toBe(0);
-    for (const each of [view, MapView.restore(view.freeze())]) {
+    for (const each of [view, restoreMapView(view.freeze())]) {
       expect(each.get(typed, view.logTime)?.value).toEqual(Buffer.alloc(200, 1));
       expect(each.get(bytes('k'), view.logTime)?.value).toEqual(bytes('wxyz'));
       expect(each.get(other, view.logTime)?.value).toEqual(bytes('next'));
@@ -129,7 +130,7 @@ describe('applying', () => {
       [false, 'bad-request', '', 6],
       [false, 'bad-request', '', 6],
     ]);
-    const restored = MapView.restore(view.freeze(), { dataTypes: [counter] });
+    const restored = restoreMapView(view.freeze(), { dataTypes: [counter] });
     const more = source.records([count('n', 6), put('n', 'plain'), count('n', 1)]);
     for (const each of [view, restored]) each.applyBatches(more);
     expect(restored.results({ firstOffset: asOffset(1), lastOffset: asOffset(11) })).toEqual(
@@ -180,7 +181,7 @@ describe('applying', () => {
     for (let round = 1; round < 20; round++) fill(round);
     expect(view.bytes).toBe(before);
     expect(view.get(bytes('k7'), view.logTime)?.value).toEqual(Buffer.alloc(99, 19));
-    expect(MapView.restore(view.freeze()).digest).toBe(view.digest);
+    expect(restoreMapView(view.freeze()).digest).toBe(view.digest);
   });
 
   test('a value cut out of the one before by a command is whole, though the new entry would fit the place of the old', () => {
@@ -233,7 +234,7 @@ describe('applying', () => {
     expect(view.scan({ ...everything, time: model.logTime })).toEqual(
       model.scan({ ...everything, time: model.logTime }),
     );
-    expect(MapView.restore(view.freeze()).digest).toBe(view.digest);
+    expect(restoreMapView(view.freeze()).digest).toBe(view.digest);
   });
 });
 
@@ -244,8 +245,8 @@ describe('results', () => {
     const op = encodeOp('nothing', []);
     view.applyBatches(source.records([1, 2, 3, 4, 5].map(() => ({ key: bytes('k'), op }))));
     view.applyBatches(source.records([put('a', '1')]));
-    const restored = MapView.restore(view.freeze(), { resultsMax: 3 });
-    const smaller = MapView.restore(view.freeze(), { resultsMax: 1 });
+    const restored = restoreMapView(view.freeze(), { resultsMax: 3 });
+    const smaller = restoreMapView(view.freeze(), { resultsMax: 1 });
     for (const each of [view, restored]) {
       expect(codeOf(() => each.results({ firstOffset: asOffset(2), lastOffset: asOffset(6) }))).toBe('result-evicted');
       const kept = each.results({ firstOffset: asOffset(3), lastOffset: asOffset(6) });
@@ -337,7 +338,7 @@ describe('what was given away', () => {
       fill(byte);
     }
     expect(pieces.length).toBeGreaterThan(2);
-    const restored = MapView.restore(pieces);
+    const restored = restoreMapView(pieces);
     expect(restored.digest).toBe(digest);
     for (let n = 0; n < 3000; n += 100) {
       expect(restored.get(bytes(`k${n}`), restored.logTime)?.value).toEqual(Buffer.alloc(1000, 1));
@@ -452,18 +453,18 @@ describe('snapshots', () => {
     for (let at = 0; at < snapshot.length; at++) {
       const bad = Buffer.from(snapshot);
       bad[at] ^= 1 << (at % 8);
-      expect(codeOf(() => MapView.restore([bad]))).toBe('storage-damaged');
+      expect(codeOf(() => restoreMapView([bad]))).toBe('storage-damaged');
     }
   });
 
   test('a snapshot that is cut off, goes on or lacks a part is refused', () => {
     const snapshot = snapshotOf(filled());
     for (let length = 0; length < snapshot.length; length += 3) {
-      expect(codeOf(() => MapView.restore([snapshot.subarray(0, length)]))).toBe('storage-damaged');
+      expect(codeOf(() => restoreMapView([snapshot.subarray(0, length)]))).toBe('storage-damaged');
     }
-    expect(codeOf(() => MapView.restore([snapshot, snapshot]))).toBe('storage-damaged');
-    expect(codeOf(() => MapView.restore([Buffer.concat([snapshot, Buffer.from([0])])]))).toBe('storage-damaged');
-    expect(codeOf(() => MapView.restore([snapshot]))).toBe('none');
+    expect(codeOf(() => restoreMapView([snapshot, snapshot]))).toBe('storage-damaged');
+    expect(codeOf(() => restoreMapView([Buffer.concat([snapshot, Buffer.from([0])])]))).toBe('storage-damaged');
+    expect(codeOf(() => restoreMapView([snapshot]))).toBe('none');
   });
 
   test('a state that does not add up to its digest is refused though its checksums are right', () => {
@@ -472,7 +473,7 @@ describe('snapshots', () => {
       Boolean,
     );
     slot!.digestA ^= 1;
-    expect(codeOf(() => MapView.restore(view.freeze()))).toBe('storage-damaged');
+    expect(codeOf(() => restoreMapView(view.freeze()))).toBe('storage-damaged');
   });
 
   test('two snapshots may be written at once while the view goes on', () => {
@@ -492,7 +493,7 @@ describe('snapshots', () => {
       view.applyBatches(source.records([{ key: bytes(`k${pieces.length}`), value: null }]));
     }
     expect(pieces.length).toBeGreaterThan(2);
-    expect(MapView.restore(pieces).digest).toBe(first.digest);
-    expect(MapView.restore(second.writer).digest).toBe(second.digest);
+    expect(restoreMapView(pieces).digest).toBe(first.digest);
+    expect(restoreMapView(second.writer).digest).toBe(second.digest);
   });
 });

@@ -24,7 +24,8 @@ import {
   writeNothingFound,
   type Op,
 } from '#wire';
-import { ArchiveQueue, copyOfEntry, sizeOfEntry, type LeavingEntry } from './archive-queue.js';
+import type { LeavingEntry } from './archive-queue.js';
+import { ChangeListeners, type ViewChangeListener } from './change-listeners.js';
 import {
   COMPUTED_VALUE_BYTES_MAX,
   CommandTable,
@@ -36,12 +37,12 @@ import {
   type CommandState,
   type DataType,
 } from './data-type.js';
+import { Departures, nextDue, type DueRequest } from './departures.js';
 import { DigestMarks, digestOfAll, type SlotDigests } from './digest-marks.js';
 import { KeysAhead } from './keys-ahead.js';
+import { startsWith } from './key-prefix.js';
 import { LookAhead } from './look-ahead.js';
 import { OrderedKeys } from './ordered-keys.js';
-import { SlotsReader, SnapshotReader } from './snapshot-reader.js';
-import type { SlotPlace, SnapshotTable } from './snapshot-v2.js';
 import { SnapshotWriter } from './snapshot-writer.js';
 import { SizeLimit } from './size-limit.js';
 import type { Slot } from './slot.js';
@@ -66,14 +67,6 @@ export interface MapViewOptions extends ViewStateOptions {
   readonly slots?: ReadonlySet<number>;
 }
 
-export type ViewChange =
-  | { readonly type: 'put'; readonly entry: Entry }
-  | { readonly type: 'delete'; readonly key: Buffer; readonly offset: Offset }
-  /** The entry written at `offset` expired, or was evicted. */
-  | { readonly type: 'expire'; readonly key: Buffer; readonly offset: Offset; readonly evicted: boolean };
-
-export type ViewChangeListener = (change: ViewChange) => void;
-
 export interface ScanRequest {
   readonly prefix: Uint8Array;
   /** Exclusive lower bound; null: from the start of the prefix. */
@@ -86,18 +79,6 @@ export interface ScanRequest {
   readonly values: boolean;
   /** Entries that have expired by then are left out. */
   readonly time: LogTime;
-}
-
-export interface DueRequest {
-  readonly until: LogTime;
-  /** Entries, and about the bytes they take (or one entry). */
-  readonly max: number;
-  readonly bytesMax: number;
-}
-
-interface Listener {
-  readonly listener: ViewChangeListener;
-  readonly prefix: Buffer;
 }
 
 /** Looked for dead bytes after this many bytes of batches. */
@@ -126,14 +107,8 @@ export class MapView {
   private readonly draft = new EntryDraft();
   /** Of the batches being applied. */
   private batchWords: DataView | null = null;
-  private listeners: readonly Listener[] = [];
-  /** Null: expired entries need not go to an archive. */
-  private readonly archiveQueue: ArchiveQueue | null;
-  /** By `take`, and neither removed nor put back. */
-  private takenEntries = 0;
-  /** Somebody wants to know which entries go: listeners, or the archive queue. */
-  private watched: boolean;
-  private listenerError: unknown = undefined;
+  private readonly changes = new ChangeListeners();
+  private readonly departures: Departures;
   /** Null until somebody scans. */
   private order: OrderedKeys | null = null;
   /** Slots whose keys are in `order`, pending or sorted. */
@@ -155,8 +130,7 @@ export class MapView {
   /** Empty, or what a MapViewRestorer has read. */
   constructor(options: MapViewOptions = {}, state: ViewState = new ViewState(options)) {
     this.state = state;
-    this.archiveQueue = options.archive === true ? new ArchiveQueue() : null;
-    this.watched = this.archiveQueue !== null;
+    this.departures = new Departures(state, options.archive === true, (slot, bucket) => this.removeDue(slot, bucket));
     this.commands = new CommandTable(options.dataTypes ?? []);
     this.onDefect = options.onDefect;
     for (const type of options.dataTypes ?? []) this.state.dataTypes.numberOf(type.name);
@@ -198,12 +172,12 @@ export class MapView {
 
   /** Expired entries leave by `due` and `removeExpired`. */
   get archives(): boolean {
-    return this.archiveQueue !== null;
+    return this.departures.archives;
   }
 
   /** Taken by entries that still have to be archived but are out of the index. Whoever feeds the view bounds it. */
   get archiveQueueBytes(): number {
-    return this.archiveQueue?.bytes ?? 0;
+    return this.departures.queueBytes;
   }
 
   /** Records and ops that did not parse, and so had no effect. */
@@ -285,11 +259,7 @@ export class MapView {
 
   private afterApplying(): void {
     if (this.bytesSinceReclaim >= RECLAIM_INTERVAL_BYTES) this.reclaimOwnGarbage();
-    if (this.listenerError !== undefined) {
-      const error = this.listenerError;
-      this.listenerError = undefined;
-      throw error;
-    }
+    this.changes.throwFirstError();
   }
 
   private applyBatch(bytes: Buffer, at: number, lastOffset: Offset): void {
@@ -465,12 +435,12 @@ export class MapView {
     draft.contentType = contentType;
     draft.typeStart = draft.typeEnd = -1;
     if (cursor.headerCount > 0) this.readContentType(cursor);
-    if (this.watched && bucket >= 0) this.leaveExpired(slot, bucket);
+    if (bucket >= 0 && (this.archives || this.changes.any)) this.leaveExpired(slot, bucket);
     if (this.limit !== null && bucket >= 0) this.limit.leave(slot.load(bucket));
     slot.put(bucket, draft);
     if (bucket < 0 && this.order) this.keepOrdered(cursor);
     if (this.limit !== null) this.limit.enter(hash, this.state.entry);
-    if (this.listeners.length > 0) this.tellPut();
+    if (this.changes.any) this.changes.put(this.state.entryOf(this.state.entry));
     if (this.limit !== null && this.limit.exceeded) this.makeRoom(this.limit);
   }
 
@@ -503,7 +473,7 @@ export class MapView {
     this.limit?.leave(old);
     slot.put(bucket, draft);
     this.limit?.enter(hash, this.state.entry);
-    if (this.listeners.length > 0) this.tellPut();
+    if (this.changes.any) this.changes.put(this.state.entryOf(this.state.entry));
   }
 
   /**
@@ -513,11 +483,11 @@ export class MapView {
   private makeRoom(limit: SizeLimit): void {
     const { logTime } = this.draft;
     while (limit.exceeded) {
-      const due = this.nextDueSlot(logTime);
+      const due = this.departures.nextDueSlot(logTime);
       if (due !== null) {
         const bucket = nextDue(due, logTime);
         if (bucket < 0) continue;
-        this.archiveQueue?.push(this.state.viewOf(due.load(bucket)));
+        if (this.archives) this.departures.push(this.state.viewOf(due.load(bucket)));
         this.removeDue(due, bucket);
         continue;
       }
@@ -533,9 +503,9 @@ export class MapView {
   private evict(slot: Slot, bucket: number): void {
     const old = slot.load(bucket);
     this.order?.remove(old.chunk, old.keyStart, old.keyEnd);
-    this.archiveQueue?.push(this.state.viewOf(old), asLogTime(this.draft.logTime));
+    if (this.archives) this.departures.push(this.state.viewOf(old), asLogTime(this.draft.logTime));
     this.limit!.leave(old);
-    if (this.listeners.length > 0) this.tellGone('expire', old.key, asOffset(old.offset), true);
+    if (this.changes.any) this.changes.expired(old.key, asOffset(old.offset), true);
     slot.remove(bucket, true);
     this.evictedCount++;
   }
@@ -553,8 +523,8 @@ export class MapView {
   private leaveExpired(slot: Slot, bucket: number): void {
     const old = slot.load(bucket);
     if (old.expiresAt > this.draft.logTime) return;
-    this.archiveQueue?.push(this.state.viewOf(old));
-    if (this.listeners.length > 0) this.tellGone('expire', old.key, asOffset(old.offset));
+    if (this.archives) this.departures.push(this.state.viewOf(old));
+    if (this.changes.any) this.changes.expired(old.key, asOffset(old.offset));
   }
 
   private keepOrdered(cursor: RecordCursor): void {
@@ -568,11 +538,11 @@ export class MapView {
     const old = slot.load(bucket);
     const alive = old.expiresAt > this.draft.logTime;
     this.order?.remove(old.chunk, old.keyStart, old.keyEnd);
-    if (!alive) this.archiveQueue?.push(this.state.viewOf(old));
+    if (!alive && this.archives) this.departures.push(this.state.viewOf(old));
     this.limit?.leave(old);
-    if (this.listeners.length > 0) {
-      if (alive) this.tellGone('delete', old.key, offset);
-      else this.tellGone('expire', old.key, asOffset(old.offset));
+    if (this.changes.any) {
+      if (alive) this.changes.deleted(old.key, offset);
+      else this.changes.expired(old.key, asOffset(old.offset));
     }
     slot.remove(bucket, alive);
   }
@@ -743,166 +713,48 @@ export class MapView {
 
   /* ---- expiry ---- */
 
-  /** When the first entry expires, or may do so; null: none will. */
   nextExpiry(): LogTime | null {
-    const earliest = this.state.earliestExpiries.earliest;
-    return earliest === Infinity ? null : asLogTime(earliest);
+    return this.departures.nextExpiry();
   }
 
-  /** Removes up to `max` entries that are due, earliest first. Nothing beyond the view's own log time is due. Returns how many went. */
+  /** As `Departures.expire`. */
   expire(request: { readonly until: LogTime; readonly max: number }): number {
-    assert(this.archiveQueue === null, 'an entry would go before its archive has it');
-    const until = Math.min(request.until, this.logTime);
-    let removed = 0;
-    while (removed < request.max) {
-      const slot = this.nextDueSlot(until);
-      if (slot === null) break;
-      const bucket = nextDue(slot, until);
-      if (bucket < 0) continue;
-      this.removeDue(slot, bucket);
-      removed++;
-    }
-    return removed;
+    return this.departures.expire(request);
   }
 
-  /**
-   * Expired and evicted entries that the archive is to have: first those that are out of the index since, then those in the index, earliest first; of one
-   * key in the order in which they were written. They stay, invisible, until `removeExpired` is called with them. Copies; at most `max`, and
-   * about `bytesMax` or one.
-   */
+  /** As `Departures.due`. */
   due(request: DueRequest): LeavingEntry[] {
-    const due = this.popDue(request);
-    this.pushDue(due);
-    return due;
+    return this.departures.due(request);
   }
 
-  /**
-   * Like `due`, but what it gives it does not give again until `putBack` is called with it (or, of what is out of the index, nothing at all until
-   * `removeExpired` is), so that several batches may be on their way to the archive: no two of them have entries of one key.
-   */
+  /** As `Departures.take`. */
   take(request: DueRequest): LeavingEntry[] {
-    assert(this.archiveQueue !== null, 'a view without an archive');
-    if (this.takenEntries > 0 && this.archiveQueue.length > 0) return [];
-    const due = this.popDue(request);
-    this.takenEntries += due.length;
-    return due;
+    return this.departures.take(request);
   }
 
-  /** The archive has none of these, which `take` gave: they are due again. */
+  /** As `Departures.putBack`. */
   putBack(entries: readonly LeavingEntry[]): void {
-    this.takenEntries -= entries.length;
-    this.pushDue(entries);
+    this.departures.putBack(entries);
   }
 
-  private pushDue(entries: readonly LeavingEntry[]): void {
-    for (const { key, offset } of entries) {
-      const hash = hashKey(key);
-      const slot = this.state.slot(slotOf(hash));
-      const bucket = slot.find(hash, key, 0, key.length);
-      if (bucket < 0) continue;
-      const stored = slot.load(bucket);
-      if (stored.offset === offset) slot.expiries.push(stored.expiresAt, hash);
-    }
-  }
-
-  private popDue(request: DueRequest): LeavingEntry[] {
-    assert(this.archiveQueue !== null, 'a view without an archive');
-    const queue = this.archiveQueue;
-    const until = Math.min(request.until, this.logTime);
-    const due: LeavingEntry[] = [];
-    let bytes = 0;
-    const add = (entry: LeavingEntry): void => {
-      due.push(entry);
-      bytes += sizeOfEntry(entry);
-    };
-    const full = (): boolean => due.length >= request.max || (due.length > 0 && bytes >= request.bytesMax);
-    for (let place = 0; place < queue.length && !full(); place++) add(queue.at(place));
-    const offsets = new Set<number>();
-    while (!full()) {
-      const slot = this.nextDueSlot(until);
-      if (slot === null) break;
-      const bucket = nextDue(slot, until, offsets);
-      if (bucket < 0) continue;
-      const stored = slot.load(bucket);
-      add(copyOfEntry(this.state.viewOf(stored)));
-      offsets.add(stored.offset);
-    }
-    return due;
-  }
-
-  /** The archive has these, which `due` or `take` gave. Returns how many entries left memory. */
+  /** As `Departures.removeExpired`. */
   removeExpired(archived: readonly Entry[]): number {
-    assert(this.archiveQueue !== null, 'a view without an archive');
-    this.takenEntries = Math.max(0, this.takenEntries - archived.length);
-    const queue = this.archiveQueue;
-    let removed = 0;
-    for (const entry of archived) {
-      if (queue.length > 0 && queue.at(0) === entry) {
-        queue.shift();
-        removed++;
-        continue;
-      }
-      const { key } = entry;
-      const hash = hashKey(key);
-      const slot = this.state.slot(slotOf(hash));
-      const bucket = slot.find(hash, key, 0, key.length);
-      // Overwritten or deleted meanwhile: then it waits in the queue, and is archived a second time, which changes nothing.
-      if (bucket < 0 || slot.load(bucket).offset !== entry.offset) continue;
-      this.removeDue(slot, bucket);
-      removed++;
-    }
-    return removed;
-  }
-
-  /** The slot in which the next entry may be due; null: none is. */
-  private nextDueSlot(until: number): Slot | null {
-    const { slots, earliestExpiries } = this.state;
-    return earliestExpiries.earliest > until ? null : slots[earliestExpiries.first];
+    return this.departures.removeExpired(archived);
   }
 
   private removeDue(slot: Slot, bucket: number): void {
     const due = slot.load(bucket);
     this.order?.remove(due.chunk, due.keyStart, due.keyEnd);
     this.limit?.leave(due);
-    if (this.listeners.length > 0) this.tellGone('expire', due.key, asOffset(due.offset));
+    if (this.changes.any) this.changes.expired(due.key, asOffset(due.offset));
     slot.remove(bucket, false);
   }
 
   /* ---- changes ---- */
 
   /** Calls back within `applyBatches` and `expire`, for keys with this prefix. Returns how to stop. A listener that throws is dropped. */
-  onChange(listener: ViewChangeListener, prefix: Uint8Array = NO_PREFIX): () => void {
-    const item: Listener = { listener, prefix: Buffer.from(prefix) };
-    this.listeners = [...this.listeners, item];
-    this.watched = true;
-    return () => this.drop(item);
-  }
-
-  private drop(item: Listener): void {
-    this.listeners = this.listeners.filter((other) => other !== item);
-    this.watched = this.archiveQueue !== null || this.listeners.length > 0;
-  }
-
-  private tellPut(): void {
-    const entry = this.state.entryOf(this.state.entry);
-    this.tell(entry.key, { type: 'put', entry });
-  }
-
-  private tellGone(type: 'delete' | 'expire', key: Buffer, offset: Offset, evicted = false): void {
-    const own = Buffer.from(key);
-    this.tell(own, type === 'expire' ? { type, key: own, offset, evicted } : { type, key: own, offset });
-  }
-
-  private tell(key: Buffer, change: ViewChange): void {
-    for (const item of this.listeners) {
-      if (!startsWith(key, item.prefix)) continue;
-      try {
-        item.listener(change);
-      } catch (error) {
-        this.drop(item);
-        this.listenerError ??= error;
-      }
-    }
+  onChange(listener: ViewChangeListener, prefix?: Uint8Array): () => void {
+    return this.changes.add(listener, prefix);
   }
 
   /* ---- slots that are not to be trusted ---- */
@@ -948,9 +800,7 @@ export class MapView {
     }
     if (this.skips?.every((skip) => skip === Skip.No)) this.skips = null;
     state.results.replace(NOT_KNOWN, other.state.results);
-    const { archiveQueue } = other;
-    for (let place = 0; archiveQueue && place < archiveQueue.length; place++)
-      this.archiveQueue?.take(archiveQueue.at(place));
+    this.departures.adopt(other.departures);
     this.order = null;
     this.measure();
     this.marks.clear();
@@ -972,13 +822,6 @@ export class MapView {
       results: state.results.list(),
       slots: state.slots.filter((slot) => slot !== null).map((slot) => slot.freeze()),
     });
-  }
-
-  /** All pieces of a snapshot at once. @throws TidelineError as MapViewRestorer does */
-  static restore(pieces: Iterable<Uint8Array>, options: MapViewOptions = {}): MapView {
-    const restorer = new MapViewRestorer(options);
-    for (const piece of pieces) restorer.push(piece);
-    return restorer.finish();
   }
 
   /* ---- memory ---- */
@@ -1019,89 +862,6 @@ export class MapView {
     if (dead > live / 2 + DEAD_BYTES_ALLOWED) this.reclaim(budget);
   }
 }
-
-/** Makes a view from a snapshot given in pieces of any size; the time a piece takes grows with its size only. */
-export class MapViewRestorer {
-  private readonly reader: SnapshotReader;
-
-  constructor(private readonly options: MapViewOptions = {}) {
-    this.reader = new SnapshotReader(options);
-  }
-
-  /** The piece is copied. @throws TidelineError `storage-damaged` | `unsupported-version` */
-  push(piece: Uint8Array): void {
-    this.reader.push(piece);
-  }
-
-  /** @throws TidelineError `storage-damaged` | `unsupported-version` */
-  finish(): MapView {
-    return new MapView(this.options, this.reader.finish());
-  }
-}
-
-/**
- * Makes a view from chosen slots of a snapshot, each given in pieces of any size. A slot that is damaged is no matter to the others: it is
- * stopped in the view that comes of it.
- */
-export class MapViewSlotsRestorer {
-  private readonly reader: SlotsReader;
-  private readonly missing: Set<number>;
-
-  /** @throws TidelineError `storage-damaged` | `unsupported-version` */
-  constructor(
-    preamble: Buffer,
-    table: SnapshotTable,
-    private readonly options: MapViewOptions = {},
-  ) {
-    this.reader = new SlotsReader(preamble, table, options);
-    this.missing = new Set(
-      table.slots.map(({ slot }) => slot).filter((slot) => options.slots === undefined || options.slots.has(slot)),
-    );
-  }
-
-  /** The next pieces are of this slot of the table. */
-  begin(place: SlotPlace): void {
-    this.reader.begin(place);
-  }
-
-  /** The piece is copied. @throws TidelineError `storage-damaged`: the slot is lost */
-  push(piece: Uint8Array): void {
-    this.reader.push(piece);
-  }
-
-  /** All pieces of the slot were given. @throws TidelineError `storage-damaged`: the slot is lost */
-  end(place: SlotPlace): void {
-    this.reader.end();
-    this.missing.delete(place.slot);
-  }
-
-  /** Nothing more comes. Slots that were not read whole are stopped. */
-  finish(): MapView {
-    this.reader.abandon();
-    const view = new MapView(this.options, this.reader.state);
-    if (this.missing.size > 0) view.stopSlots(this.missing);
-    return view;
-  }
-}
-
-const NO_PREFIX = Buffer.alloc(0);
-
-/** Takes items off the slot's heap that are due, up to and with the first that is true. Bucket of its entry; −1: none was. */
-const nextDue = (slot: Slot, until: number, besides?: ReadonlySet<number>): number => {
-  const { expiries } = slot;
-  while (expiries.earliest <= until) {
-    const bucket = slot.findExpired(expiries.earliestHash, expiries.earliest, besides);
-    expiries.pop();
-    if (bucket >= 0) return bucket;
-  }
-  return -1;
-};
-
-const startsWith = (key: Uint8Array, prefix: Uint8Array): boolean => {
-  if (key.length < prefix.length) return false;
-  for (let i = 0; i < prefix.length; i++) if (key[i] !== prefix[i]) return false;
-  return true;
-};
 
 const KNOWN_EFFECTS: ReadonlySet<string> = new Set<CommandEffect['effect']>([
   'put',

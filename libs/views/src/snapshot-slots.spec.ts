@@ -2,7 +2,8 @@ import { describe, expect, test } from '@jest/globals';
 import { SLOTS, asLogTime, asOffset, hashKey, slotOf } from '#kernel';
 import { encodeConditionalOp, encodeOp, PUT_IF, type RecordInput } from '#wire';
 import { DIGEST_MARK_RECORDS } from './digest-marks.js';
-import { MapView, MapViewSlotsRestorer, type MapViewOptions } from './map-view.js';
+import { MapView, type MapViewOptions } from './map-view.js';
+import { MapViewSlotsRestorer, restoreMapView } from './map-view-restorer.js';
 import {
   SNAPSHOT_FOOTER_BYTES,
   decodeSnapshotFooter,
@@ -88,7 +89,7 @@ describe('a snapshot slot by slot', () => {
     expect(refused).toEqual([]);
     expect(restored.stoppedSlots).toEqual([]);
     expect(contents(restored)).toEqual(contents(view));
-    expect(contents(MapView.restore([file], TYPES))).toEqual(contents(view));
+    expect(contents(restoreMapView([file], TYPES))).toEqual(contents(view));
   });
 
   test('the table says where each slot is and what it holds, and the writer knows it too', () => {
@@ -199,7 +200,7 @@ describe('a slot that is stopped', () => {
     }
     for (const each of [view, right]) each.expire({ until: each.logTime, max: 1e6 });
     expect(contents(view)).toEqual(contents(right));
-    expect(contents(MapView.restore(view.freeze(), TYPES))).toEqual(contents(right));
+    expect(contents(restoreMapView(view.freeze(), TYPES))).toEqual(contents(right));
   });
 
   test('takes over names though the other view numbers them otherwise', () => {
@@ -245,7 +246,7 @@ describe('digests', () => {
     for (const [i, batch] of batches.entries()) {
       other.applyBatches(batch);
       if (i % 50 === 0) other.expire({ until: other.logTime, max: 3 });
-      if (i === 300) other = MapView.restore(other.freeze(), TYPES);
+      if (i === 300) other = restoreMapView(other.freeze(), TYPES);
     }
     const marks = one.marks.list();
     expect(marks.length).toBeGreaterThanOrEqual(4);

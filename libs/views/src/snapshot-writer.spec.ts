@@ -3,6 +3,7 @@ import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { encodeOp, type RecordInput } from '#wire';
 import { MapView } from './map-view.js';
+import { restoreMapView } from './map-view-restorer.js';
 import { CHUNK_BYTES_MAX } from './slot.js';
 import { SNAPSHOT_BLOCK_BYTES } from './snapshot-writer.js';
 import { BatchSource, blocksOf, keysOfSlot, snapshotOf } from './testing/index.js';
@@ -52,7 +53,7 @@ describe('the blocks of a snapshot', () => {
     view.applyBatches(source.records([{ key: keys[0], value: Buffer.alloc(3 * SNAPSHOT_BLOCK_BYTES, 7) }]));
     const blocks = blocksOf(view.freeze());
     expect(blocks.filter(({ length }) => length > SNAPSHOT_BLOCK_BYTES)).toHaveLength(1);
-    expect(contents(MapView.restore(blocks))).toEqual(contents(view));
+    expect(contents(restoreMapView(blocks))).toEqual(contents(view));
   });
 
   test('have the checksums that the writer and its table say', () => {
@@ -72,7 +73,7 @@ describe('the blocks of a snapshot', () => {
   test('have sections that a chunk has room for, though the chunks they come from are small and many', () => {
     const source = new BatchSource();
     const view = filled(source, keys, 60);
-    const restored = MapView.restore([snapshotOf(view)]);
+    const restored = restoreMapView([snapshotOf(view)]);
     expect(contents(restored)).toEqual(contents(view));
     const chunks = (restored as unknown as { state: { slots: ({ chunks: Buffer[] } | null)[] } }).state.slots[3]!
       .chunks;
@@ -116,12 +117,12 @@ describe('a slot that is frozen', () => {
           }
         };
         for (const [n, what] of before.entries()) does(what, n);
-        const then = contents(MapView.restore([snapshotOf(view)]));
+        const then = contents(restoreMapView([snapshotOf(view)]));
         expect(then).toEqual(contents(view));
         iterator = view.freeze()[Symbol.iterator]();
         for (const [n, what] of after.entries()) does(what, 100 + n);
         while (advance());
-        expect(contents(MapView.restore(blocks))).toEqual(then);
+        expect(contents(restoreMapView(blocks))).toEqual(then);
       }),
       { numRuns: 150 },
     );
@@ -170,9 +171,9 @@ const EARLIER_DIGEST = 'a9c0ca3433278b90';
 
 describe('a snapshot that an earlier version wrote', () => {
   test('is read: its entries come in the order of their index, in sections of 128 KiB', () => {
-    const view = MapView.restore([EARLIER]);
+    const view = restoreMapView([EARLIER]);
     expect(view.entries).toBe(5);
     expect(view.digest).toBe(EARLIER_DIGEST);
-    expect(contents(MapView.restore([snapshotOf(view)]))).toEqual(contents(view));
+    expect(contents(restoreMapView([snapshotOf(view)]))).toEqual(contents(view));
   });
 });

@@ -1,5 +1,5 @@
 import { asLogTime, randomBelow, randomChance, type Rng } from '#kernel';
-import { MapView, type Entry } from '#views';
+import { restoreMapView, type Entry } from '#views';
 import { ModelOfTypes, TYPED_PREFIX } from '../model-of-types.js';
 import type { Checker, GroupRecord } from '../observer.js';
 import { ReferenceView } from '../reference-view.js';
@@ -30,7 +30,7 @@ export class ViewIsFoldChecker implements Checker {
     const pieces: Buffer[] = [];
     for (const piece of reference.fold.freeze()) pieces.push(Buffer.from(piece));
     const { digest, offset } = reference.fold;
-    reference.fold = MapView.restore(pieces, ReferenceView.options);
+    reference.fold = restoreMapView(pieces, ReferenceView.options);
     this.restored++;
     must(
       reference.fold.digest === digest && reference.fold.offset === offset,

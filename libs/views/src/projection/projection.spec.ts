@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { asLogTime, asOffset } from '#kernel';
 import type { RecordInput } from '#wire';
 import { MapView } from '../map-view.js';
+import { restoreMapView } from '../map-view-restorer.js';
 import { BatchSource } from '../testing/batch-source.js';
 import { Apply, View, definitionOf, expiring, type Expiring, type Next } from './definition.js';
 import { foldView, type FoldedEvent } from './fold-view.js';
@@ -67,7 +68,7 @@ const start = (type: new () => object, from?: MapView): Projection => {
 };
 
 const restarted = (projection: Projection, type: new () => object): Projection =>
-  start(type, MapView.restore(projection.map.freeze(), projectionMapOptions(projection.definition)));
+  start(type, restoreMapView(projection.map.freeze(), projectionMapOptions(projection.definition)));
 
 const statesOf = (projection: Projection): Map<string, unknown> => {
   const scan = { prefix: Buffer.alloc(0), after: null, limit: 10_000, bytesMax: 1e9, values: true };

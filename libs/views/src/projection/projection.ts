@@ -12,7 +12,8 @@ import {
   type RecordInput,
 } from '#wire';
 import type { DataType } from '../data-type.js';
-import { MapView, type MapViewOptions, type ScanRequest, type ViewChangeListener } from '../map-view.js';
+import type { ViewChangeListener } from '../change-listeners.js';
+import { MapView, type MapViewOptions, type ScanRequest } from '../map-view.js';
 import type { Entry, ScanPage } from '../view-query.js';
 import { RESERVED_KEY_PREFIX, isReservedKey, type ProjectionDefinition } from './definition.js';
 import {

@@ -4,6 +4,7 @@ import { asLogTime, asOffset } from '#kernel';
 import { encodeOp, type RecordInput } from '#wire';
 import type { CommandRecord, CommandState, DataType } from '../data-type.js';
 import { MapView } from '../map-view.js';
+import { restoreMapView } from '../map-view-restorer.js';
 import { BatchSource } from './batch-source.js';
 
 const ARGUMENTS = [
@@ -95,7 +96,7 @@ export const dataTypeConformance = (type: DataType, words: readonly string[] = [
             source.logTime += 1;
             one.applyBatches(batch);
             other.applyBatches(batch);
-            if (i === batches.length >>> 1) other = MapView.restore(other.freeze(), options);
+            if (i === batches.length >>> 1) other = restoreMapView(other.freeze(), options);
           }
           expect(other.digest).toBe(one.digest);
           const all = { firstOffset: asOffset(1), lastOffset: one.offset };

@@ -20,7 +20,8 @@ import {
   type EntryCondition,
 } from '#wire';
 import type { ApplyResult, Entry, ScanPage } from '../view-query.js';
-import type { ScanRequest, ViewChange } from '../map-view.js';
+import type { ViewChange } from '../change-listeners.js';
+import type { ScanRequest } from '../map-view.js';
 
 export interface ModelViewOptions {
   readonly defaultTtlMs?: number | null;
