@@ -8,9 +8,9 @@ import type { SnapshotStore } from './snapshot-store.js';
 const SETTLE_MS_MAX = 2000;
 const SETTLE_LOOK_MS = 5;
 /**
- * A view is not written for log that comes to less than so many times what it took when it was written last. To write an entry costs about what
- * it costs to apply one, so of the work for a view that is written to without end a third is for its snapshots, whatever its size; and what is
- * to be applied after a restart is at most so many times what is loaded (or `logBytes`).
+ * A view is not written for log that comes to less than so many times what it took when it was written last. To write an entry costs about a quarter
+ * of what it costs to apply one, so of the work for a view that is written to without end a tenth is for its snapshots, whatever its size; and what
+ * is to be applied after a restart is at most so many times what is loaded (or `logBytes`), and what was applied while it was written.
  */
 const LOG_BYTES_PER_VIEW_BYTE = 2;
 /** Of the log that makes a snapshot due: when so much more was applied while it is written, it pauses no longer. What is to be applied after a restart stays bounded. */
