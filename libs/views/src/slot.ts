@@ -381,10 +381,15 @@ export class Slot {
   adoptEntry(number: number, hash: number): boolean {
     const { entry } = this;
     const { start, end, expiresAt } = entry;
-    if (this.find(hash, entry.chunk, entry.keyStart, entry.keyEnd) >= 0) return false;
-    const bucket = this.insertBucket(hash);
-    this.index[2 * bucket] = hash;
-    this.index[2 * bucket + 1] = ((number << POSITION_BITS) | (start / ENTRY_ALIGNMENT)) >>> 0;
+    this.makeRoom();
+    const { index } = this;
+    const mask = this.buckets - 1;
+    let bucket = (hash >>> 8) & mask;
+    for (; index[2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
+      if (index[2 * bucket] === hash && this.find(hash, entry.chunk, entry.keyStart, entry.keyEnd) >= 0) return false;
+    }
+    index[2 * bucket] = hash;
+    index[2 * bucket + 1] = ((number << POSITION_BITS) | (start / ENTRY_ALIGNMENT)) >>> 0;
     this.count++;
     this.liveBytes += end - start;
     if (expiresAt !== Infinity) {
@@ -498,8 +503,13 @@ export class Slot {
     return number;
   }
 
-  private insertBucket(hash: number): number {
+  /** For one entry more. */
+  private makeRoom(): void {
     if ((this.count + 1) * 32 > this.buckets * LOAD_MAX_32NDS) this.resize(this.buckets * 2);
+  }
+
+  private insertBucket(hash: number): number {
+    this.makeRoom();
     const { index } = this;
     const mask = this.buckets - 1;
     let bucket = (hash >>> 8) & mask;

@@ -206,7 +206,6 @@ export class SlotsReader {
   private sections = new SectionReader();
   private slot: SlotReader;
   private bytes = 0;
-  private crc = 0;
 
   /** @throws TidelineError `storage-damaged` | `unsupported-version` */
   constructor(
@@ -240,7 +239,6 @@ export class SlotsReader {
     assert(this.place !== null, 'a piece of no slot');
     try {
       this.bytes += piece.length;
-      this.crc = crc32(piece, this.crc);
       asDamage(() => this.sections.push(piece, (kind, body) => this.slot.section(kind, body)));
     } catch (error) {
       this.abandon();
@@ -254,7 +252,7 @@ export class SlotsReader {
     assert(place !== null, 'the end of no slot');
     try {
       if (this.bytes !== place.bytes || !this.sections.atBoundary) damaged(`slot ${place.slot} is cut off`);
-      if (this.crc !== place.crc) damaged(`slot ${place.slot} is not what the table says`);
+      if (this.sections.checksum !== place.crc) damaged(`slot ${place.slot} is not what the table says`);
       const { number } = this.slot.finish();
       assert(number === place.slot, 'a checksum that is right for the wrong slot');
     } catch (error) {
@@ -275,7 +273,7 @@ export class SlotsReader {
     this.place = null;
     this.sections = new SectionReader();
     this.slot = new SlotReader(this.state);
-    this.bytes = this.crc = 0;
+    this.bytes = 0;
   }
 }
 

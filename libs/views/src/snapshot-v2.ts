@@ -10,6 +10,7 @@ import {
   readU64,
   writeU32,
 } from '#kernel';
+import { crc32Combine } from './crc32-combine.js';
 
 /**
  * Snapshot of one partition of a map view, version 2. Little endian. A row of sections, nothing between them, and a footer:
@@ -174,6 +175,17 @@ export const readWhole = <T>(body: Buffer, read: (reader: ByteReader) => T): T =
   return value;
 };
 
+/**
+ * Checksum of bytes and the section after them, from theirs; the body is not gone through again. `ends`: its first four bytes and its last four.
+ */
+export const addSection = (
+  before: number,
+  section: { readonly crc: number; readonly bodyBytes: number; readonly ends: readonly [Buffer, Buffer] },
+): number => {
+  const { crc, bodyBytes, ends } = section;
+  return crc32(ends[1], crc32Combine(crc32(ends[0], before), crc, bodyBytes + 1));
+};
+
 /** Cuts bytes that come in pieces of any size into sections, and checks their checksums. */
 export class SectionReader {
   private readonly head = Buffer.alloc(SECTION_HEAD_BYTES);
@@ -181,6 +193,8 @@ export class SectionReader {
   private body: Buffer | null = null;
   /** Bytes of the section at hand that have come. */
   private got = 0;
+  /** Of all sections so far. */
+  checksum = 0;
 
   get atBoundary(): boolean {
     return this.got === 0;
@@ -206,7 +220,10 @@ export class SectionReader {
       }
       at = this.copy(piece, at, this.crc, bodyEnd);
       if (this.got < bodyEnd + CRC_BYTES) continue;
-      if (crc32(body, crc32(this.head.subarray(4))) !== readU32(this.crc, 0)) damaged('a checksum does not match');
+      const crc = crc32(body, crc32(this.head.subarray(4)));
+      if (crc !== readU32(this.crc, 0)) damaged('a checksum does not match');
+      const ends = [this.head.subarray(0, 4), this.crc] as const;
+      this.checksum = addSection(this.checksum, { crc, bodyBytes: body.length, ends });
       this.body = null;
       this.got = 0;
       if (visit(this.head[4], body) === false) break;

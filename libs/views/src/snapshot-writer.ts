@@ -10,6 +10,7 @@ import {
   SECTION_HEAD_BYTES,
   Section,
   VERSION,
+  addSection,
   beginSection,
   endSection,
   writeEnd,
@@ -143,10 +144,9 @@ export class SnapshotWriter implements Iterable<Buffer> {
     const { out } = this;
     const bodyEnd = out.position;
     const crc = endSection(out, start);
-    const kindAt = start + SECTION_HEAD_BYTES - 1;
-    const head = crc32(out.buffer.subarray(start, kindAt), this.rangeCrc);
-    const body = crc32Combine(head, crc, bodyEnd - kindAt);
-    this.rangeCrc = crc32(out.buffer.subarray(bodyEnd, out.position), body);
+    const { buffer, position } = out;
+    const ends = [buffer.subarray(start, start + 4), buffer.subarray(bodyEnd, position)] as const;
+    this.rangeCrc = addSection(this.rangeCrc, { crc, bodyBytes: bodyEnd - start - SECTION_HEAD_BYTES, ends });
   }
 
   /** Of preamble or slot; the next begins here. */
