@@ -26,17 +26,8 @@ import {
 } from '#wire';
 import type { LeavingEntry } from './archive-queue.js';
 import { ChangeListeners, type ViewChangeListener } from './change-listeners.js';
-import {
-  COMPUTED_VALUE_BYTES_MAX,
-  CommandTable,
-  RESULT_LENGTH_MAX,
-  unknownCommand,
-  wrongArity,
-  type CommandEffect,
-  type CommandRecord,
-  type CommandState,
-  type DataType,
-} from './data-type.js';
+import { effectOf, entriesOf, recordOfCommand, type CommandEntries, type PutEffect } from './command-effect.js';
+import { CommandTable, unknownCommand, type CommandRecord, type DataType } from './data-type.js';
 import { Departures, nextDue, type DueRequest } from './departures.js';
 import { DigestMarks, digestOfAll, type SlotDigests } from './digest-marks.js';
 import { KeysAhead } from './keys-ahead.js';
@@ -46,7 +37,7 @@ import { OrderedKeys } from './ordered-keys.js';
 import { SnapshotWriter } from './snapshot-writer.js';
 import { SizeLimit } from './size-limit.js';
 import type { Slot } from './slot.js';
-import { EntryDraft, EntryFlag, type StoredEntry } from './stored-entry.js';
+import { EntryDraft, EntryFlag } from './stored-entry.js';
 import type { ApplyResult, Entry, ScanPage } from './view-query.js';
 import { ViewState, type ViewStateOptions } from './view-state.js';
 
@@ -338,63 +329,30 @@ export class MapView {
       if (skip === Skip.Stopped) state.results.add(offset, offset, NOT_KNOWN);
       return;
     }
-    const { type, command } = found;
-    const entries = type.entries ?? (type.name === '' ? 'any' : 'own');
-    // A type gets bytes of its own: one with a defect cannot write to the batch or to the entries.
-    const own = entries !== 'any';
-    const args = own ? op.args.map((arg) => Buffer.from(arg)) : op.args;
-    const record: CommandRecord = {
-      key: own ? Buffer.from(cursor.key!) : cursor.key!,
-      value: own && cursor.value !== null ? Buffer.from(cursor.value) : cursor.value,
-      offset,
-      logTime: asLogTime(logTime),
-      expiresAt: cursor.ttlMs < 0 ? null : asLogTime(logTime + cursor.ttlMs),
-    };
+    const { type } = found;
+    const entries = entriesOf(type);
+    const record = recordOfCommand(cursor, logTime, entries);
     const slot = state.slot(slotOf(hash));
     const bucket = slot.find(hash, cursor.bytes, cursor.keyStart, cursor.keyEnd);
     const stored = bucket < 0 ? null : slot.load(bucket);
-    const live = stored !== null && stored.expiresAt > logTime;
-    const liveOffset = live ? asOffset(stored.offset) : asOffset(0);
+    const live = stored !== null && stored.expiresAt > logTime ? stored : null;
+    const liveOffset = asOffset(live === null ? 0 : live.offset);
     const dataType = entries === 'own' ? state.dataTypes.numberOf(type.name) : -1;
-    let contentType = live && entries === 'plain' ? stored.contentType : -1;
+    const contentType = live !== null && entries === 'plain' ? live.contentType : -1;
+    const isLive = live !== null;
 
-    let effect: CommandEffect;
-    if (op.args.length < command.arity.min || op.args.length > command.arity.max) {
-      effect = { effect: 'refuse', code: 'bad-request', message: wrongArity(op.name, command, op.args.length) };
-    } else if (live && entries !== 'any' && stored.dataType !== dataType) {
-      const held = stored.dataType < 0 ? 'plain' : `a ${state.dataTypes.names[stored.dataType]}`;
-      effect = { effect: 'refuse', code: 'wrong-type', message: `${op.name} is not for this entry, which is ${held}` };
-    } else {
-      try {
-        const problem = command.validate(args, record);
-        if (problem !== null) effect = { effect: 'refuse', code: 'bad-request', message: problem };
-        else effect = checkEffect(command.apply(live ? this.commandState(stored, own) : null, args, record), live);
-      } catch (error) {
-        // A defect of the type, the same on every host since commands are pure; but the words of an engine's error may not be.
-        effect = { effect: 'refuse', code: 'internal', message: `the data type failed on ${op.name}` };
-        state.defectCount++;
-        this.onDefect?.(error, { name: op.name, offset });
-      }
+    const effect = effectOf(found, op, record, { live, dataType, names: state.dataTypes.names }, (error) => {
+      state.defectCount++;
+      this.onDefect?.(error, { name: op.name, offset });
+    });
+    if (effect.effect === 'refuse') {
+      state.results.add(offset, offset, refused(effect.code, effect.message, liveOffset));
+      return;
     }
-
     let entryOffset = liveOffset;
     if (effect.effect === 'put') {
-      const { draft } = this;
-      const expiresAt = effect.expiresAt === undefined ? record.expiresAt : effect.expiresAt;
-      // An entry that has lost its expiry keeps it lost, until it is written as a whole.
-      const byDefault = this.defaultTtlMs >= 0 && (effect.expiresAt === undefined || !live);
-      draft.valueBytes = effect.value;
-      draft.valueStart = 0;
-      draft.valueEnd = effect.value.length;
-      draft.expiresAt = expiresAt ?? (byDefault ? logTime + this.defaultTtlMs : -1);
-      draft.dataType = effect.dataType === undefined ? dataType : state.dataTypes.numberOf(effect.dataType);
-      draft.computed = effect.value !== record.value;
-      draft.ofArena = draft.computed && !own;
-      if (type.contentType) {
-        const name = Buffer.from(type.contentType);
-        contentType = state.contentTypes.intern(name, 0, name.length);
-      }
-      this.putEntry(slot, bucket, hash, cursor, contentType);
+      this.draftEffect(effect, record, isLive, dataType, entries);
+      this.putEntry(slot, bucket, hash, cursor, this.contentTypeOf(type, contentType));
       entryOffset = offset;
     } else if (effect.effect === 'renew') {
       this.renewEntry(slot, bucket, hash, offset, effect.expiresAt);
@@ -402,24 +360,35 @@ export class MapView {
       if (bucket >= 0) this.removeEntry(slot, bucket, offset);
       entryOffset = asOffset(0);
     }
-    state.results.add(
-      offset,
-      offset,
-      effect.effect === 'refuse'
-        ? refused(effect.code, effect.message, liveOffset)
-        : { ok: true, code: '', message: '', value: effect.result ?? '', entryOffset },
-    );
+    state.results.add(offset, offset, { ok: true, code: '', message: '', value: effect.result ?? '', entryOffset });
   }
 
-  private commandState(stored: StoredEntry, copied: boolean): CommandState {
-    const { value, offset, logTime } = stored;
-    const expiresAt = stored.ttlEnd === Infinity ? null : asLogTime(stored.ttlEnd);
-    return {
-      value: copied ? Buffer.from(value) : value,
-      offset: asOffset(offset),
-      logTime: asLogTime(logTime),
-      expiresAt,
-    };
+  /** Value, expiry and data type of the draft, by what a command made. `isLive`: there was a live entry before. */
+  private draftEffect(
+    effect: PutEffect,
+    record: CommandRecord,
+    isLive: boolean,
+    dataType: number,
+    entries: CommandEntries,
+  ): void {
+    const { draft } = this;
+    const expiresAt = effect.expiresAt === undefined ? record.expiresAt : effect.expiresAt;
+    // An entry that has lost its expiry keeps it lost, until it is written as a whole.
+    const byDefault = this.defaultTtlMs >= 0 && (effect.expiresAt === undefined || !isLive);
+    draft.valueBytes = effect.value;
+    draft.valueStart = 0;
+    draft.valueEnd = effect.value.length;
+    draft.expiresAt = expiresAt ?? (byDefault ? draft.logTime + this.defaultTtlMs : -1);
+    draft.dataType = effect.dataType === undefined ? dataType : this.state.dataTypes.numberOf(effect.dataType);
+    draft.computed = effect.value !== record.value;
+    draft.ofArena = draft.computed && entries === 'any';
+  }
+
+  /** The type's own, or what the entry had. */
+  private contentTypeOf(type: DataType, before: number): number {
+    if (!type.contentType) return before;
+    const name = Buffer.from(type.contentType);
+    return this.state.contentTypes.intern(name, 0, name.length);
   }
 
   /** Value, expiry and data type of the draft are set. */
@@ -862,32 +831,6 @@ export class MapView {
     if (dead > live / 2 + DEAD_BYTES_ALLOWED) this.reclaim(budget);
   }
 }
-
-const KNOWN_EFFECTS: ReadonlySet<string> = new Set<CommandEffect['effect']>([
-  'put',
-  'renew',
-  'delete',
-  'none',
-  'refuse',
-]);
-
-/** What a data type gave back, if the view can work with it; what is too large is refused. @throws AssertionError */
-const checkEffect = (effect: CommandEffect, live: boolean): CommandEffect => {
-  const { effect: kind } = effect;
-  assert(KNOWN_EFFECTS.has(kind), 'a command has no such effect');
-  assert(kind !== 'renew' || live, 'a command renewed what is not there');
-  if (kind === 'refuse') return effect;
-  assert(kind !== 'put' || Buffer.isBuffer(effect.value), 'a command put something else than a buffer');
-  assert(effect.result === undefined || typeof effect.result === 'string', 'a result is JSON text');
-  if (kind === 'put' && effect.value.length > COMPUTED_VALUE_BYTES_MAX) {
-    const message = `the entry would have ${effect.value.length} bytes, the limit is ${COMPUTED_VALUE_BYTES_MAX}`;
-    return { effect: 'refuse', code: 'record-too-large', message };
-  }
-  if (effect.result !== undefined && effect.result.length > RESULT_LENGTH_MAX) {
-    return { effect: 'refuse', code: 'record-too-large', message: 'the result is too long; ask for less' };
-  }
-  return effect;
-};
 
 /** In the place of the result of a command whose slot is stopped. */
 const NOT_KNOWN: ApplyResult = { ok: false, code: 'not-ready', message: '', value: '', entryOffset: asOffset(0) };
