@@ -1,12 +1,12 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { TidelineError, asOffset, hashKey, slotOf } from '#kernel';
+import { TidelineError, asGroupId, asOffset, asPartitionId, hashKey, slotOf } from '#kernel';
 import { MapView, decodeSnapshotTable } from '#views';
 import { encodeBatch, type RecordInput } from '#wire';
 import { InMemoryArchive, InMemorySnapshotCatalog } from '../../../libs/catalog/src/testing/index.js';
 import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
 import { MemoryFileSystem } from '../../../libs/storage/src/testing/index.js';
 import { BatchSource } from '../../../libs/views/src/testing/index.js';
-import { SnapshotStore } from './snapshot-store.js';
+import { SnapshotStore, type SnapshotStoreOptions } from './snapshot-store.js';
 import { ViewHost } from './view-host.js';
 
 const VIEW = 'sessions';
@@ -88,13 +88,22 @@ const start = async ({ logBytes }: { readonly logBytes?: number } = {}) => {
   return { time, log, fileSystem, catalog, archive, reports, tailedFrom, host, append, state, listed, corrupt };
 };
 
-/** One whose snapshot has about so many bytes. */
-const viewWith = (bytes: number): MapView => {
+/** One whose snapshot has about so many bytes, and what overwrites all of it. */
+const overwritable = (bytes: number): { view: MapView; fill: () => void } => {
   const source = new BatchSource();
   const view = new MapView();
-  for (let n = 0; n < bytes / 10_000; n++) view.applyBatches(source.records([put(`k${n}`, 'v'.repeat(10_000))]));
-  return view;
+  const fill = (): void => {
+    for (let n = 0; n < bytes / 500; n++) view.applyBatches(source.records([put(`k${n}`, 'v'.repeat(500))]));
+  };
+  fill();
+  return { view, fill };
 };
+
+const SOURCE = { clusterId: '', view: VIEW, partition: asPartitionId(0), group: asGroupId(7) };
+const storeOf = (
+  options: Pick<SnapshotStoreOptions, 'fileSystem' | 'catalog' | 'clock'> & Partial<SnapshotStoreOptions>,
+): SnapshotStore =>
+  new SnapshotStore({ directory: '/other', host: 'here', kept: 2, report: () => undefined, ...options });
 
 type World = Awaited<ReturnType<typeof start>>;
 
@@ -284,21 +293,12 @@ describe('a host with snapshots', () => {
   test('leaves nothing of one that is given up while it is written or read back', async () => {
     const world = await start();
     const { time, fileSystem, catalog } = world;
-    const source = { clusterId: '', view: VIEW, partition: 0 as never, group: 7 as never };
-    const store = new SnapshotStore({
-      fileSystem,
-      catalog,
-      directory: '/other',
-      host: 'here',
-      kept: 2,
-      clock: time,
-      report: () => undefined,
-    });
-    const view = viewWith(2.5 * 1024 * 1024);
+    const store = storeOf({ fileSystem, catalog, clock: time });
+    const { view } = overwritable(2.5 * 1024 * 1024);
     let givenUp = 0;
     for (let steps = 0; ; steps++) {
       let left = steps;
-      const entry = await time.until(store.write(source, view, () => left-- === 0));
+      const entry = await time.until(store.write(SOURCE, view, () => left-- === 0));
       const names = fileSystem.readdirSync(`/other/cluster-/${VIEW}-0-7`);
       if (entry !== null) {
         expect(names).toEqual([entry.path.slice(entry.path.lastIndexOf('/') + 1)]);
@@ -309,6 +309,30 @@ describe('a host with snapshots', () => {
     }
     // Three blocks, three pieces.
     expect(givenUp).toBe(6);
+  });
+
+  test('that cannot be written leaves the view free to overwrite in place', async () => {
+    const { time, fileSystem, catalog } = await start();
+    const store = storeOf({ fileSystem, catalog, clock: time });
+    const bytesMax = 1024 * 1024;
+    const { view, fill } = overwritable(bytesMax);
+    fileSystem.openSync = () => {
+      throw new Error('no more files');
+    };
+    await expect(time.until(store.write(SOURCE, view, () => false))).rejects.toThrow('no more files');
+    const { bytes } = view;
+    fill();
+    expect(view.bytes).toBe(bytes);
+  });
+
+  test('are taken away by two at once', async () => {
+    const { time, fileSystem, catalog } = await start();
+    const reports: string[] = [];
+    const store = storeOf({ fileSystem, catalog, clock: time, report: (message) => reports.push(message) });
+    const entry = await time.until(store.write(SOURCE, overwritable(1000).view, () => false));
+    await time.until(Promise.all([store.discardAll(SOURCE), store.discardAll(SOURCE)]));
+    expect(fileSystem.existsSync(entry!.path)).toBe(false);
+    expect(reports).toEqual([]);
   });
 
   test('does not take that of a topic of the same name that is gone', async () => {

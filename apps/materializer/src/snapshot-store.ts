@@ -11,7 +11,14 @@ import {
   type PartitionId,
 } from '#kernel';
 import { LargeFileReader, LargeFileWriter, type DiskCallback, type DiskFile, type FileSystem } from '#storage';
-import { decodeSnapshotTable, encodeSnapshotTable, type MapView, type MapViewOptions, type SnapshotInfo } from '#views';
+import {
+  decodeSnapshotTable,
+  encodeSnapshotTable,
+  type MapView,
+  type MapViewOptions,
+  type SnapshotInfo,
+  type SnapshotWriter,
+} from '#views';
 import type { SnapshotPace } from './snapshot-pace.js';
 import { loadSnapshot, type SnapshotBytes } from './snapshot-bytes.js';
 
@@ -143,28 +150,14 @@ export class SnapshotStore {
     const { offset, logTime } = frozen;
     const path = join(folder, fileName(offset));
     const temporary = `${path}.tmp`;
-    if (fileSystem.existsSync(temporary)) await this.unlink(temporary);
-    const file = LargeFileWriter.createSync(fileSystem, temporary);
-    let done = false;
+    let bytes: number | null;
     try {
-      for (const block of frozen) {
-        if (cancelled()) return null;
-        await settled((callback) => file.append(block, callback));
-        await pace?.rest();
-      }
-      await settled((callback) => file.sync(callback));
-      const readBack = await this.checksumOf(temporary, cancelled, pace);
-      if (readBack === null) return null;
-      if (readBack !== frozen.checksum) {
-        throw new TidelineError('storage-damaged', `${temporary} reads back otherwise`);
-      }
-      done = true;
+      await this.unlink(temporary);
+      bytes = await this.writeFile(temporary, frozen, cancelled, pace);
     } finally {
       frozen.release();
-      file.closeSync();
-      if (!done) await this.unlink(temporary);
     }
-    const { bytes } = file;
+    if (bytes === null) return null;
     fileSystem.renameSync(temporary, path);
     fileSystem.syncDirectorySync(folder);
     const entry: SnapshotEntry = {
@@ -183,6 +176,33 @@ export class SnapshotStore {
     await catalog.add(entry);
     await this.discardOld(source, folder);
     return entry;
+  }
+
+  /** Durable and read back; its bytes. Null: it was cancelled. There is no file then, nor when it fails. */
+  private async writeFile(
+    path: string,
+    frozen: SnapshotWriter,
+    cancelled: () => boolean,
+    pace?: SnapshotPace,
+  ): Promise<number | null> {
+    const file = LargeFileWriter.createSync(this.options.fileSystem, path);
+    let done = false;
+    try {
+      for (const block of frozen) {
+        if (cancelled()) return null;
+        await settled((callback) => file.append(block, callback));
+        await pace?.rest();
+      }
+      await settled((callback) => file.sync(callback));
+      const readBack = await this.checksumOf(path, cancelled, pace);
+      if (readBack === null) return null;
+      if (readBack !== frozen.checksum) throw new TidelineError('storage-damaged', `${path} reads back otherwise`);
+      done = true;
+      return file.bytes;
+    } finally {
+      file.closeSync();
+      if (!done) await this.unlink(path);
+    }
   }
 
   /** CRC-32 of what is on the disk. Null: it was cancelled. */
@@ -215,9 +235,13 @@ export class SnapshotStore {
     }
   }
 
-  /** To give back what a large file took takes long: 0.1 s for half a gigabyte (docs/performance.md). */
-  private unlink(path: string): Promise<void> {
-    return settled((callback) => this.options.fileSystem.unlink(path, callback));
+  /** If it is there. Off the thread: to give back what a large file took takes long, 0.1 s for half a gigabyte (docs/performance.md). */
+  private async unlink(path: string): Promise<void> {
+    try {
+      await settled((callback) => this.options.fileSystem.unlink(path, callback));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
   }
 
   /** Takes away all snapshots of a partition that this host has. Never rejects. */
