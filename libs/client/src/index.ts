@@ -9,6 +9,7 @@ export { ViewExportReader, type ExportHead, type ExportedEntry } from '#wire';
 export * from './append-port.js';
 export * from './batching-producer.js';
 export * from './client-options.js';
+export type * from './client-requests.js';
 export type { AppendCompletion } from './producer-lane.js';
 export * from './record-tail.js';
 export { restoredRecord } from './restored-record.js';

@@ -1,5 +1,5 @@
 import { RESTORE_ENTRY, type ExportedEntry } from '#wire';
-import type { RecordToAppend } from './tideline-client.js';
+import type { RecordToAppend } from './client-requests.js';
 
 const CONTENT_TYPE_HEADER = 'content-type';
 

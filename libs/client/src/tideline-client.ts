@@ -17,11 +17,8 @@ import {
 } from '#kernel';
 import { tcpTransport } from '#net';
 import {
-  DEL_IF,
-  PUT_IF,
   decodeRecords,
   encodeBatch,
-  encodeConditionalOp,
   encodeOp,
   forEachBatch,
   gatewayServiceV1,
@@ -31,9 +28,7 @@ import {
   type ArchiveResponse,
   type FoundEntryMessage,
   type ClusterDescriptionMessage,
-  type EntryCondition,
   type GatewayAppendResponse,
-  type ProjectionMessage,
   type RecordInput,
   type ViewStatsMessage,
 } from '#wire';
@@ -41,141 +36,30 @@ import { Observable } from 'rxjs';
 import type { AppendTarget, ProducerAcks } from './append-port.js';
 import { BatchingProducer } from './batching-producer.js';
 import type { TidelineClientOptions } from './client-options.js';
+import type {
+  AppendOptions,
+  AppendedRange,
+  ArchiveOptions,
+  CommandResult,
+  DeleteOptions,
+  ReadOptions,
+  RecordToAppend,
+  ScanOptions,
+  ScanPage,
+  SentCallback,
+  SetOptions,
+  ViewDescription,
+  Written,
+  Consistency,
+} from './client-requests.js';
 import { GatewayPool } from './gateway-pool.js';
 import { GatewayRouter } from './gateway-router.js';
 import { JointGets, type JointConsistency } from './joint-gets.js';
+import { NO_OPTIONS, deleteRecord, isConditional, recordInput, setRecord } from './record-inputs.js';
 import { RecordTail, tailBatches, type TailBatches, type TailOptions, type TailRecord } from './record-tail.js';
 import { recordBytes } from './record-limits.js';
-import {
-  ArchivedViewEntry,
-  CONTENT_TYPE_HEADER,
-  TypedValue,
-  ViewEntry,
-  keyBytes,
-  passingKeyBytes,
-  valueBytes,
-  type KeyInput,
-  type ValueInput,
-} from './values.js';
+import { ArchivedViewEntry, ViewEntry, keyBytes, type KeyInput, type ValueInput } from './values.js';
 import { watchView, type ViewWatchEvent, type WatchOptions } from './view-watch.js';
-
-export interface ViewDescription {
-  readonly view: string;
-  /** What it is built from. */
-  readonly topic: string;
-  readonly kind: 'map' | 'projection';
-  /** Null when the host that was asked does not serve it. */
-  readonly stats: ViewStatsMessage | null;
-  readonly projection: ProjectionMessage | null;
-}
-
-/** A record to append. */
-export interface RecordToAppend {
-  readonly key?: KeyInput | null;
-  /** null or absent: a tombstone. */
-  readonly value?: ValueInput | null;
-  readonly headers?: Readonly<Record<string, string | Uint8Array>>;
-  /** Lifetime in a view, ms from the log time of the record. */
-  readonly ttlMs?: number;
-  /** Event type, for projections and filters. */
-  readonly type?: string;
-  /** ms since the epoch; default: now. */
-  readonly timestamp?: number;
-  /** A command of a data type instead of a put; what it gives is not told: see `command`. */
-  readonly op?: { readonly name: string; readonly args: readonly Uint8Array[] };
-}
-
-export interface AppendOptions {
-  /** Default `quorum`: durable on a majority. */
-  readonly acks?: ProducerAcks;
-  /** Default: by the hash of each record's key; records without one take turns over the partitions, call by call. */
-  readonly partition?: number;
-  /** A call that is repeated with the same key takes effect once and gets the same answer. Its records must go to one partition. */
-  readonly idempotencyKey?: string;
-}
-
-/** Records of one call in one partition: offsets firstOffset … lastOffset, in the order given. */
-export interface AppendedRange {
-  readonly partition: number;
-  readonly firstOffset: number;
-  readonly lastOffset: number;
-}
-
-export interface Written {
-  readonly partition: number;
-  readonly offset: number;
-}
-
-export interface SetOptions {
-  /** Lifetime, ms from the moment the log takes it. Default: for ever. */
-  readonly ttlMs?: number;
-  /** Only if the entry was last written at this offset. */
-  readonly ifOffset?: number;
-  /** Only if there is no entry. */
-  readonly ifAbsent?: boolean;
-  /** Only if there is an entry. */
-  readonly ifPresent?: boolean;
-  readonly contentType?: string;
-  /** Default `quorum`, with a condition always `applied`. */
-  readonly acks?: ProducerAcks;
-}
-
-export type DeleteOptions = Pick<SetOptions, 'ifOffset' | 'ifPresent' | 'acks'>;
-
-/**
- * linearizable: sees every write acknowledged before the read began · session: sees this client's own writes · bounded: at most maxLagMs
- * behind · stale: whatever the nearest host has.
- */
-export type Consistency = 'linearizable' | 'session' | 'bounded' | 'stale';
-
-export interface ReadOptions {
-  /** Default `linearizable`. */
-  readonly consistency?: Consistency;
-  /** For `bounded`, ms. Default 1,000. */
-  readonly maxLagMs?: number;
-  /** For `session`: an offset that must be seen, beside this client's own writes. */
-  readonly minOffset?: number;
-  readonly timeoutMs?: number;
-}
-
-export interface ScanOptions extends ReadOptions {
-  readonly prefix?: KeyInput;
-  /** Exclusive lower bound: the last key of the page before. */
-  readonly after?: KeyInput;
-  /** Entries of one page, 1 … 10,000. Default 100. */
-  readonly limit?: number;
-  /** Bytes of one page. Default 1 MiB. */
-  readonly bytesMax?: number;
-  /** false: keys only, values are empty. Default true. */
-  readonly values?: boolean;
-  /** Default: all, merged by key. */
-  readonly partition?: number;
-}
-
-export interface ArchiveOptions {
-  /** Default: all keys. */
-  readonly key?: KeyInput;
-  /** Expired at this time or later, ms since the epoch. */
-  readonly from?: number;
-  /** Expired before this time. */
-  readonly to?: number;
-  /** Entries in all. Default: all. */
-  readonly limit?: number;
-  readonly timeoutMs?: number;
-}
-
-export interface ScanPage {
-  /** Ascending by key bytes. */
-  readonly entries: readonly ViewEntry[];
-  /** There may be more after the last entry. */
-  readonly more: boolean;
-}
-
-export interface CommandResult extends Written {
-  readonly result: unknown;
-}
-
-export type SentCallback = (error: TidelineError | null, written: Written | null) => void;
 
 const ARCHIVE_PAGE = 1000;
 const SCAN_LIMIT_MAX = 10_000;
@@ -721,15 +605,6 @@ export class TidelineClient {
 const toBuffer = (bytes: Uint8Array): Buffer =>
   Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-const conditionOf = ({ ifOffset, ifAbsent, ifPresent }: SetOptions): EntryCondition | null => {
-  const given = Number(ifOffset !== undefined) + Number(ifAbsent === true) + Number(ifPresent === true);
-  if (given > 1) throw new TidelineError('bad-request', 'ifOffset, ifAbsent and ifPresent exclude each other');
-  if (ifAbsent) return { kind: 'absent' };
-  if (ifPresent) return { kind: 'present' };
-  return ifOffset === undefined ? null : { kind: 'offset', offset: ifOffset };
-};
-
-const NO_OPTIONS: SetOptions = {};
 const NO_READ_OPTIONS: ReadOptions = {};
 
 /** Null: the read wants something of its own. */
@@ -745,59 +620,8 @@ const asCommandResult = (written: Written, result: string): CommandResult => ({
   result: result === '' ? null : (JSON.parse(result) as unknown),
 });
 
-const isConditional = ({ ifOffset, ifAbsent, ifPresent }: SetOptions): boolean =>
-  ifOffset !== undefined || ifAbsent === true || ifPresent === true;
-
-/** For a producer that copies it at once. */
-const setRecord = (key: KeyInput, value: ValueInput, options: SetOptions): RecordInput => {
-  // What most records are.
-  if (options === NO_OPTIONS && !(value instanceof TypedValue)) {
-    return { key: passingKeyBytes(key), value: valueBytes(value) };
-  }
-  const contentType = options.contentType ?? (value instanceof TypedValue ? value.contentType : undefined);
-  const condition = conditionOf(options);
-  return {
-    key: passingKeyBytes(key),
-    value: valueBytes(value),
-    ...(options.ttlMs !== undefined && { ttlMs: options.ttlMs }),
-    ...(contentType !== undefined && { headers: [{ name: CONTENT_TYPE_HEADER, value: Buffer.from(contentType) }] }),
-    ...(condition && { op: encodeConditionalOp(PUT_IF, condition) }),
-  };
-};
-
-const deleteRecord = (key: KeyInput, options: DeleteOptions): RecordInput => {
-  const condition = conditionOf(options);
-  return { key: passingKeyBytes(key), value: null, ...(condition && { op: encodeConditionalOp(DEL_IF, condition) }) };
-};
-
 const commandError = ({ code, message, entryOffset }: ApplyResultMessage): TidelineError =>
   new TidelineError(isErrorCode(code) ? code : 'internal', message || code, {
     outcome: 'rejected',
     details: { offset: entryOffset },
   });
-
-const recordInput = (record: RecordToAppend): RecordInput => (isEncoded(record) ? record : encodedRecord(record));
-
-/** Bytes already, and so taken as it is: an object less for each record of a large batch. */
-const isEncoded = (record: RecordToAppend): record is RecordToAppend & RecordInput =>
-  record.headers === undefined && record.op === undefined && isBytesOrNone(record.key) && isBytesOrNone(record.value);
-
-const isBytesOrNone = (field: unknown): boolean => field instanceof Uint8Array || field === undefined || field === null;
-
-const encodedRecord = (record: RecordToAppend): RecordInput => {
-  const { key, value, headers, ttlMs, type, timestamp, op } = record;
-  const list = Object.entries(headers ?? {}).map(([name, text]) => ({
-    name,
-    value: typeof text === 'string' ? Buffer.from(text) : text,
-  }));
-  if (value instanceof TypedValue) list.push({ name: CONTENT_TYPE_HEADER, value: Buffer.from(value.contentType) });
-  return {
-    key: key === undefined || key === null ? null : keyBytes(key),
-    value: value === undefined || value === null ? null : valueBytes(value),
-    ...(list.length > 0 && { headers: list }),
-    ...(ttlMs !== undefined && { ttlMs }),
-    ...(type !== undefined && { type }),
-    ...(timestamp !== undefined && { timestamp }),
-    ...(op !== undefined && { op: encodeOp(op.name, op.args) }),
-  };
-};
