@@ -58,6 +58,11 @@ export class EventQueue {
     this.pausedUntil.set(owner, this.now + ms);
   }
 
+  /** As `pause`, but never shortens one. */
+  holdUntil(owner: Owner, until: number): void {
+    if (until > (this.pausedUntil.get(owner) ?? 0)) this.pausedUntil.set(owner, until);
+  }
+
   isPaused(owner: Owner): boolean {
     return (this.pausedUntil.get(owner) ?? 0) > this.now;
   }

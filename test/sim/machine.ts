@@ -15,14 +15,14 @@ import {
 } from '#kernel';
 import { FixedLogNodeDirectory, RoutingCommandLog, type LogNode, type NodeDescription } from '#command-log';
 import { MetaController, ReplicaNode, type Group } from '#replica';
-import { openDataDirectory, openPartitionLog, type DataDirectory, type PersistRequest } from '#storage';
+import { LoopWrites, openDataDirectory, openPartitionLog, type DataDirectory, type PersistRequest } from '#storage';
 import type { ViewQuery } from '#views';
 import { batchFirstOffset } from '#wire';
 import { GatewayServices } from '../../apps/gateway/src/gateway-services.js';
 import { ViewHost } from '../../apps/materializer/src/view-host.js';
 import { LocalLogNode } from '../../apps/raft-log/src/local-log-node.js';
 import { decodePeerFrame } from '../../libs/replica/src/testing/index.js';
-import { DiskDown, SimulatedDisk } from '../../libs/storage/src/testing/index.js';
+import { DiskDown, HeldProcess, SimulatedDisk } from '../../libs/storage/src/testing/index.js';
 import { ObservedLog } from './observed-log.js';
 import type { GroupRecord, Replica } from './observer.js';
 import { RemoteNode } from './remote-node.js';
@@ -62,6 +62,7 @@ export class Machine {
   readonly replicas: Replica[] = [];
   private readonly observed = new Map<GroupId, ObservedLog>();
   private readonly brokenTails = new Set<() => void>();
+  private readonly held: HeldProcess;
 
   constructor(
     readonly id: NodeId,
@@ -74,12 +75,22 @@ export class Machine {
       rng.fork(),
       { ...swarm.disk, directWrites: swarm.directWrites },
     );
+    this.held = new HeldProcess(() => queue.now);
+    this.disk.holdsUp = (ms) => {
+      this.held.hold(ms);
+      queue.holdUntil(id, this.held.nowMs);
+    };
     if (world.mutant.disk !== undefined) this.disk.mutants[world.mutant.disk] = true;
     this.rate = 1 + swarm.driftMax * (1 - (2 * rng.nextU32()) / 2 ** 32);
   }
 
   get isUp(): boolean {
     return this.replicaNode !== null;
+  }
+
+  /** How long its event loop will still wait for its disk. */
+  get heldUpMs(): number {
+    return this.held.leftMs;
   }
 
   group(id: GroupId): Group | undefined {
@@ -136,11 +147,18 @@ export class Machine {
     const { queue, network, swarm, mutant } = world;
     const life = ++this.life;
     const isAlive = (): boolean => this.life === life;
-    const scheduler = queue.scheduler(this.id, isAlive, this.rate);
-    const clock: Clock = {
-      wallMs: () => Math.floor(EPOCH_MS + queue.now * this.rate + this.wallOffsetMs),
-      monotonicMs: () => queue.now * this.rate,
+    this.held.release();
+    const { held } = this;
+    const timers = queue.scheduler(this.id, isAlive, this.rate);
+    const scheduler: Scheduler = {
+      defer: timers.defer,
+      after: (delayMs, task) => timers.after(delayMs + held.leftMs * this.rate, task),
     };
+    const clock: Clock = {
+      wallMs: () => Math.floor(EPOCH_MS + held.nowMs * this.rate + this.wallOffsetMs),
+      monotonicMs: () => held.nowMs * this.rate,
+    };
+    const loopWrites = swarm.loopWrites ? new LoopWrites(clock) : undefined;
     this.observed.clear();
     this.replicas.length = 0;
     this.meta = null;
@@ -166,6 +184,7 @@ export class Machine {
           group,
           clock,
           scheduler,
+          loopWrites,
           options: {
             segmentBytes: swarm.segmentBytes,
             preallocateFirstBytes: 4096,
@@ -391,7 +410,7 @@ export class Machine {
       if (message.type === 'repair-request' || message.type === 'repair-response') return;
       world.observer.sent(world.record(group), message);
     });
-    network.frame(id, peer, () => {
+    const arrive = (): void => {
       trace.mix(frame.length ^ (id << 24) ^ (peer << 28));
       // However late a frame is, the connection it is of does not lead to a directory that its sender was not greeted by.
       if (target.directory === null || target.directory.directoryId !== greeted) return;
@@ -399,7 +418,11 @@ export class Machine {
       this.knownTo.add(peer);
       // A copy: nobody shares memory over a wire, and a frame may arrive twice.
       target.replicaNode?.receive(id, Buffer.from(frame));
-    });
+    };
+    const { life } = this;
+    const { leftMs } = this.held;
+    if (leftMs === 0) network.frame(id, peer, arrive);
+    else world.queue.after(leftMs, id, () => this.life === life && network.frame(id, peer, arrive));
     return true;
   }
 

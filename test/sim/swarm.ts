@@ -25,6 +25,8 @@ export interface Swarm {
   readonly disk: Readonly<Pick<DiskFaults, 'latencyMsMin' | 'latencyMsMax' | 'tearBytes'>>;
   /** Whether the logs are written past the page cache. */
   readonly directWrites: DiskFaults['directWrites'];
+  /** Whether the event loop may write the logs itself. */
+  readonly loopWrites: boolean;
   /** Mean time between two faults of the kind in ms; 0: none in this run. */
   readonly everyMs: { readonly [K in FaultKind]: number };
 
@@ -127,6 +129,7 @@ export const drawSwarm = (rng: Rng, mutant: MutantName | null, size: number | nu
     electionTimeoutMs: oneOf(rng, [500, 1000]),
     readLease: randomChance(rng, 0.4),
     directWrites: oneOf(rng, ['done', 'done', 'refused-at-open', 'refused-at-write'] as const),
+    loopWrites: randomChance(rng, 0.7),
   };
   return mutant === null ? swarm : forMutant(swarm, mutant, rng);
 };

@@ -11,7 +11,14 @@ import {
   type Group,
   type TopicEntry,
 } from '#replica';
-import { nodeFileSystem, openDataDirectory, openPartitionLog, unsyncedFileSystem, type DataDirectory } from '#storage';
+import {
+  LoopWrites,
+  nodeFileSystem,
+  openDataDirectory,
+  openPartitionLog,
+  unsyncedFileSystem,
+  type DataDirectory,
+} from '#storage';
 import { LocalLogNode } from './local-log-node.js';
 
 const SOFTWARE = 'tideline';
@@ -88,6 +95,7 @@ export class LogProcess {
       refusal: (remote) => this.refusalOf(remote),
       onRefused: (peer, error) => this.refusedBy(peer, error),
     });
+    const loopWrites = new LoopWrites(systemClock);
     this.node = new ReplicaNode({
       nodeId: options.nodeId,
       clock: systemClock,
@@ -101,6 +109,7 @@ export class LogProcess {
           group,
           clock: systemClock,
           scheduler: systemScheduler,
+          loopWrites,
           options: { segmentBytes: options.segmentBytes },
         }),
       onFatal: (group, error) =>

@@ -43,8 +43,13 @@ export interface TurnTaker {
   awake: boolean;
   /** Decides, and says what is to be sent. */
   decide(): void;
-  /** Begins to write what was decided; what was to be sent is on its way by then. */
-  write(): void;
+  /** Something was decided that is to be written. */
+  readonly hasToWrite: boolean;
+  /**
+   * Begins to write what was decided; what was to be sent is on its way by then. `atOnce`: nobody else waits for a disk, so it may be done when this
+   * returns; the group is awake again then.
+   */
+  write(atOnce: boolean): void;
   /** Answers whoever waits. */
   settle(): void;
 }

@@ -85,9 +85,14 @@ export class PersistQueue {
     }
   }
 
-  /** What has been added is written, now or when the write in flight has ended. */
-  begin(): void {
-    this.pump();
+  /** Something has been added that is not being written yet. */
+  get isWaiting(): boolean {
+    return this.waiting.length > 0 && !this.stopped;
+  }
+
+  /** What has been added is written, now or when the write in flight has ended. `atOnce`: see PersistRequest; `persisted` may be called before this returns. */
+  begin(atOnce = false): void {
+    this.pump(atOnce);
   }
 
   /** Saves how far the log is committed, when nothing else is going on and it has moved. */
@@ -117,7 +122,7 @@ export class PersistQueue {
     this.pump();
   }
 
-  private pump(): void {
+  private pump(atOnce = false): void {
     if (this.inFlight !== 0 || this.stopped) return;
     const next = this.waiting.shift();
     if (next === undefined) return;
@@ -143,7 +148,7 @@ export class PersistQueue {
     this.savedCommit = commit;
     this.inFlight = 1;
     this.startedAt = this.options.monotonicMs();
-    this.log.persist({ install, state, truncateAfter, batches }, (error) => {
+    this.log.persist({ install, state, truncateAfter, batches, atOnce }, (error) => {
       this.inFlight = 0;
       if (error !== null) {
         this.stopped = true;

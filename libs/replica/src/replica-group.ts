@@ -620,8 +620,12 @@ export class Group implements TurnTaker, Announcer {
     this.drain();
   }
 
-  write(): void {
-    this.queue.begin();
+  get hasToWrite(): boolean {
+    return this.queue.isWaiting;
+  }
+
+  write(atOnce: boolean): void {
+    this.queue.begin(atOnce);
   }
 
   settle(): void {

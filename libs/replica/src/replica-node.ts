@@ -28,6 +28,11 @@ export const TICK_MS = 50;
  * behind, and it spares a message to, and a wake-up of, each follower for each batch.
  */
 export const ANNOUNCE_AFTER_MS = 2;
+/**
+ * So many turns in a row have had one log to write before the event loop may make such a write itself: the disks and the pool do several at a time, the
+ * loop does one after the other, and whatever arrives meanwhile waits.
+ */
+const SOLE_WRITES_MIN = 16;
 /** Groups of one node. */
 export const GROUPS_MAX = 4096;
 
@@ -126,6 +131,8 @@ export class ReplicaNode {
   private announcing: Announcer[] = [];
   private cancelAnnouncing: (() => void) | null = null;
   private flushScheduled = false;
+  /** Turns in a row in which only one log was to be written, counted up to SOLE_WRITES_MIN. */
+  private soleWrites = 0;
   /** Within the end of a turn. */
   private ending = false;
   private cancelTick: (() => void) | null = null;
@@ -331,7 +338,8 @@ export class ReplicaNode {
       group.awake = true;
       this.awake.push(group);
     }
-    this.scheduleFlush();
+    // What happens within the end of a turn is looked at when it is over.
+    if (!this.ending) this.scheduleFlush();
   }
 
   private announceSoon(group: Announcer): void {
@@ -405,20 +413,39 @@ export class ReplicaNode {
   private endTurn(): void {
     this.flushScheduled = false;
     this.ending = true;
-    const { awake } = this;
-    this.awake = [];
     try {
-      for (const group of awake) {
-        group.awake = false;
-        group.decide();
-      }
-      this.postAll();
-      for (const group of awake) group.write();
-      for (const group of awake) group.settle();
+      const turn = this.decideAndPost();
+      this.writeAll(turn);
+      // What is durable by now has its consequences in this turn.
+      const again = this.awake.length > 0 ? this.decideAndPost() : [];
+      for (const group of again) group.write(false);
+      for (const group of turn) group.settle();
+      for (const group of again) if (!turn.includes(group)) group.settle();
       this.postAll();
     } finally {
       this.ending = false;
+      if (this.awake.length > 0) this.scheduleFlush();
     }
+  }
+
+  private decideAndPost(): readonly TurnTaker[] {
+    const { awake } = this;
+    this.awake = [];
+    for (const group of awake) {
+      group.awake = false;
+      group.decide();
+    }
+    this.postAll();
+    return awake;
+  }
+
+  private writeAll(turn: readonly TurnTaker[]): void {
+    let writers = 0;
+    for (const group of turn) if (group.hasToWrite) writers++;
+    if (writers > 1) this.soleWrites = 0;
+    else if (writers === 1 && this.soleWrites < SOLE_WRITES_MIN) this.soleWrites++;
+    const atOnce = this.soleWrites >= SOLE_WRITES_MIN;
+    for (const group of turn) group.write(atOnce);
   }
 
   private postAll(): void {

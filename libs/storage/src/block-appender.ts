@@ -1,4 +1,5 @@
 import type { DiskCallback, DiskFile, FileSystem } from './file-system.js';
+import type { LoopWrites } from './loop-writes.js';
 import { DIRECT_BLOCK_BYTES, type StagingMemory } from './staging-memory.js';
 
 /**
@@ -26,17 +27,18 @@ export class BlockAppender {
     private readonly plain: DiskFile,
     private direct: DiskFile | null,
     private readonly staging: StagingMemory | null,
+    private readonly loopWrites: LoopWrites | null,
   ) {}
 
   /** `plain`: the same file, opened in the same way; it stays the caller's. Not `synced`, writes are durable when that one is synced. */
   static openSync(
     fs: FileSystem,
     plain: DiskFile,
-    { synced = true }: { readonly synced?: boolean } = {},
+    { synced = true, loopWrites = null }: { readonly synced?: boolean; readonly loopWrites?: LoopWrites | null } = {},
   ): BlockAppender {
     const staging = fs.staging?.() ?? null;
     const direct = staging && openDirectSync(fs, plain.path, { synced });
-    return new BlockAppender(plain, direct, staging);
+    return new BlockAppender(plain, direct, staging, loopWrites);
   }
 
   /** Room is laid out ahead in multiples of this. */
@@ -44,8 +46,11 @@ export class BlockAppender {
     return this.direct ? DIRECT_BLOCK_BYTES : 1;
   }
 
-  /** Durable when done, if synced. One at a time; the buffers may be let go of only then. */
-  write(buffers: readonly Uint8Array[], position: number, done: DiskCallback): void {
+  /**
+   * Durable when done, if synced. One at a time; the buffers may be let go of only then. `atOnce`: calls back before it returns if the event loop may make
+   * this write itself.
+   */
+  write(buffers: readonly Uint8Array[], position: number, done: DiskCallback, atOnce = false): void {
     if (!this.direct) return this.plain.write(buffers, position, done);
     const kept = position % DIRECT_BLOCK_BYTES;
     if (position !== this.end && kept > 0) {
@@ -55,7 +60,8 @@ export class BlockAppender {
     this.end = -1;
     let length = kept;
     for (const buffer of buffers) length += buffer.length;
-    this.put({ buffers, position, next: 0, within: 0, left: length, at: position - kept, kept }, done);
+    const rest = { buffers, position, next: 0, within: 0, left: length, at: position - kept, kept };
+    if (!atOnce || !this.putAtOnce(rest, done)) this.put(rest, done);
   }
 
   /** What is before the next write is no longer what was written last. */
@@ -80,32 +86,63 @@ export class BlockAppender {
 
   /** Writes as much of the rest as fits into a piece of memory, until nothing is left. */
   private put(rest: Rest, done: DiskCallback): void {
+    const { loopWrites } = this;
+    const began = loopWrites === null ? 0 : loopWrites.nowMs();
     const staging = this.staging!;
     staging.take(rest.left, (memory) => {
-      const { at } = rest;
       if (!this.direct) {
         staging.give(memory);
         return done(failed(`${this.plain.path} was closed`));
       }
-      const filled = this.fill(memory, rest);
-      const length = roundUp(filled, DIRECT_BLOCK_BYTES);
-      memory.fill(0, filled, length);
-      const partial = filled % DIRECT_BLOCK_BYTES;
-      memory.copy(this.kept, 0, filled - partial, filled);
-      this.direct.write([memory.subarray(0, length)], at, (error) => {
-        staging.give(memory);
-        if (error && isRefusal(error)) {
-          this.closeSync();
-          // Nothing of it was written.
-          this.plain.write(rest.buffers, rest.position, done);
-        } else if (error) done(error);
-        else if (rest.left > 0) this.put(rest, done);
-        else {
-          this.end = at + filled;
-          done(null);
-        }
+      const { at } = rest;
+      const piece = this.stage(memory, rest);
+      this.direct.write([piece], at, (error) => {
+        loopWrites?.pooledSince(began);
+        this.written(error, memory, rest, done);
       });
     });
+  }
+
+  /** The same by the event loop itself; false, and nothing done, if that may not be. */
+  private putAtOnce(rest: Rest, done: DiskCallback): boolean {
+    const { loopWrites } = this;
+    if (loopWrites === null || !loopWrites.admits(rest.left)) return false;
+    const memory = this.staging!.takeNow(rest.left);
+    if (memory === null) return false;
+    const direct = this.direct!;
+    const { at } = rest;
+    const piece = this.stage(memory, rest);
+    this.written(
+      loopWrites.make(() => direct.writeSync(piece, at)),
+      memory,
+      rest,
+      done,
+    );
+    return true;
+  }
+
+  /** Fills memory with what comes next: whole blocks. */
+  private stage(memory: Buffer, rest: Rest): Buffer {
+    const filled = this.fill(memory, rest);
+    const length = roundUp(filled, DIRECT_BLOCK_BYTES);
+    memory.fill(0, filled, length);
+    const partial = filled % DIRECT_BLOCK_BYTES;
+    memory.copy(this.kept, 0, filled - partial, filled);
+    return memory.subarray(0, length);
+  }
+
+  private written(error: Error | null, memory: Buffer, rest: Rest, done: DiskCallback): void {
+    this.staging!.give(memory);
+    if (error && isRefusal(error)) {
+      this.closeSync();
+      // Nothing of it was written.
+      this.plain.write(rest.buffers, rest.position, done);
+    } else if (error) done(error);
+    else if (rest.left > 0) this.put(rest, done);
+    else {
+      this.end = rest.at;
+      done(null);
+    }
   }
 
   private fill(memory: Buffer, rest: Rest): number {

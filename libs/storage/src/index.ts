@@ -8,6 +8,7 @@ export {
 } from './data-directory.js';
 export type * from './file-system.js';
 export { LargeFileReader, LargeFileWriter } from './large-file.js';
+export { LoopWrites } from './loop-writes.js';
 export { nodeFileSystem } from './node-file-system.js';
 export type * from './partition-log.js';
 export { PARTITION_LOG_DEFAULTS, type PartitionLogOptions } from './partition-log-options.js';

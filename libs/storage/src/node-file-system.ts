@@ -44,7 +44,7 @@ class NodeFile implements DiskFile {
       else if (count === length) done(null);
       else {
         const whole = count - (count % this.blockBytes);
-        if (whole === 0) done(Object.assign(new Error(`nothing was written to ${this.path}`), { code: 'EIO' }));
+        if (whole === 0) done(nothingWritten(this.path));
         else this.write(after(buffers, whole), position + whole, done);
       }
     };
@@ -80,7 +80,10 @@ class NodeFile implements DiskFile {
 
   writeSync(bytes: Uint8Array, position: number): void {
     for (let done = 0; done < bytes.length;) {
-      done += writeSync(this.fd, bytes, done, bytes.length - done, position + done);
+      const count = writeSync(this.fd, bytes, done, bytes.length - done, position + done);
+      const whole = done + count === bytes.length ? count : count - (count % this.blockBytes);
+      if (whole === 0) throw nothingWritten(this.path);
+      done += whole;
     }
   }
 
@@ -100,6 +103,9 @@ class NodeFile implements DiskFile {
     closeSync(this.fd);
   }
 }
+
+const nothingWritten = (path: string): Error =>
+  Object.assign(new Error(`nothing was written to ${path}`), { code: 'EIO' });
 
 /** What a short write left over. */
 const after = (buffers: readonly Uint8Array[], count: number): Uint8Array[] => {

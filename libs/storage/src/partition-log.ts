@@ -28,6 +28,11 @@ export interface PersistRequest {
    * them leaves a log that is damaged at its end, not a shorter one.
    */
   readonly promisedUpTo?: Offset;
+  /**
+   * The caller has nothing better to do than to wait: the log may write before `persist` returns, if it is told and finds that to be quick
+   * (loop-writes.ts), and `done` may be called before that.
+   */
+  readonly atOnce?: boolean;
 }
 
 /** A state of the log's readers at an offset (sessions, log time, configuration), so that opening need not scan the whole log. */

@@ -1,6 +1,7 @@
 import { assert } from '#kernel';
 import { BlockAppender, isRefusal, openDirectSync, roundUp } from './block-appender.js';
 import type { DiskCallback, DiskFile, FileSystem } from './file-system.js';
+import type { LoopWrites } from './loop-writes.js';
 import type { Segment } from './segment.js';
 
 /** Zeros written at a time when preallocating through the page cache. */
@@ -15,6 +16,13 @@ export interface PreallocationOptions {
   readonly preallocateFirstBytes: number;
   /** … up to this. */
   readonly preallocateBytes: number;
+}
+
+export interface SegmentWrite {
+  readonly buffers: readonly Uint8Array[];
+  readonly position: number;
+  /** Of all buffers. */
+  readonly length: number;
 }
 
 /**
@@ -41,21 +49,22 @@ export class SegmentWriter {
     readonly segment: Segment,
     private readonly options: PreallocationOptions,
     private readonly onFailure: (error: Error) => void,
+    loopWrites: LoopWrites | null = null,
   ) {
     this.file = segment.openSync(fs);
-    this.data = BlockAppender.openSync(fs, this.file);
+    this.data = BlockAppender.openSync(fs, this.file, { loopWrites });
     this.filledTo = this.wholeBlocks(Math.max(this.file.sizeSync(), segment.dataEnd));
   }
 
-  /** Durable at `position` when done. */
-  write(buffers: readonly Uint8Array[], position: number, length: number, done: DiskCallback): void {
+  /** Durable at `position` when done. `atOnce`: it may be when this returns. */
+  write({ buffers, position, length }: SegmentWrite, done: DiskCallback, atOnce = false): void {
     const end = position + length;
     if (this.fillingFrom >= 0 && end > this.fillingFrom) {
-      this.block(() => this.write(buffers, position, length, done));
+      this.block(() => this.write({ buffers, position, length }, done));
       return;
     }
     this.filledTo = Math.max(this.filledTo, this.wholeBlocks(end));
-    this.data.write(buffers, position, done);
+    this.data.write(buffers, position, done, atOnce);
     if (length <= PREALLOCATED_WRITE_BYTES_MAX) this.fillAhead(end);
   }
 

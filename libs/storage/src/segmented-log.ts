@@ -18,6 +18,7 @@ import { batchFirstOffset, batchGroup, batchLastOffset, batchLength, batchTerm }
 import { listCheckpointsSync, readCheckpointSync, writeCheckpoint } from './checkpoint-file.js';
 import { Damage } from './damage.js';
 import type { DiskCallback, FileSystem } from './file-system.js';
+import type { LoopWrites } from './loop-writes.js';
 import { LogReader, type ReadCallback } from './log-reader.js';
 import { PARTITION_LOG_DEFAULTS, type PartitionLogOptions } from './partition-log-options.js';
 import type {
@@ -50,6 +51,8 @@ export interface OpenPartitionLog {
   readonly group: GroupId;
   readonly clock?: Clock;
   readonly scheduler?: Scheduler;
+  /** What decides whether the event loop makes a write itself that may be `atOnce`; without it none. Shared by all logs of a disk. */
+  readonly loopWrites?: LoopWrites;
   readonly options?: Partial<PartitionLogOptions>;
 }
 
@@ -92,6 +95,7 @@ class SegmentedLog implements PartitionLog {
   private readonly clock: Clock;
   private readonly scheduler: Scheduler;
   private readonly options: PartitionLogOptions;
+  private readonly loopWrites: LoopWrites | null;
   private readonly stateFile: StateFile;
   private readonly tail: TailCache;
   private readonly segments: SegmentList;
@@ -103,6 +107,8 @@ class SegmentedLog implements PartitionLog {
   private persisting: Persisting | null = null;
   /** Within the call of `persist`. */
   private starting = false;
+  /** What was asked for came to its end within that call. */
+  private ended: { readonly refusal: Error | null } | null = null;
   private repairing = false;
   /** Waits for the persist or repair in flight to end. */
   private readonly whenQuiet: (() => void)[] = [];
@@ -112,13 +118,14 @@ class SegmentedLog implements PartitionLog {
   private freeCheckedAt = -Infinity;
   private lowOnSpace = false;
 
-  constructor({ fs, directory, group, clock, scheduler, options }: OpenPartitionLog) {
+  constructor({ fs, directory, group, clock, scheduler, options, loopWrites }: OpenPartitionLog) {
     this.fs = fs;
     this.directory = directory;
     this.group = group;
     this.clock = clock ?? systemClock;
     this.scheduler = scheduler ?? systemScheduler;
     this.options = { ...PARTITION_LOG_DEFAULTS, ...options };
+    this.loopWrites = loopWrites ?? null;
     assert(this.options.segmentBytes <= SEGMENT_BYTES_LIMIT, 'positions in a segment are 32-bit numbers');
     const recovered = recoverPartition({
       fs,
@@ -251,6 +258,11 @@ class SegmentedLog implements PartitionLog {
     this.starting = true;
     this.guarded(() => (request.install ? this.install(request.install) : this.persistState()));
     this.starting = false;
+    const { ended } = this;
+    if (ended === null) return;
+    this.ended = null;
+    if (request.atOnce === true) this.finish(ended.refusal);
+    else this.scheduler.defer(() => this.finish(ended.refusal));
   }
 
   /** The caller's part of the contract, before anything is touched. */
@@ -291,10 +303,10 @@ class SegmentedLog implements PartitionLog {
     if (this.persisting) this.finish();
   };
 
-  /** `refusal`: nothing was done and nothing is broken. Never calls back before `persist` has returned. */
+  /** `refusal`: nothing was done and nothing is broken. */
   private finish(refusal: Error | null = null): void {
     if (this.starting) {
-      this.scheduler.defer(() => this.finish(refusal));
+      this.ended = { refusal };
       return;
     }
     if (!this.persisting) return;
@@ -469,7 +481,8 @@ class SegmentedLog implements PartitionLog {
       this.tail.add(batch);
     }
     persisting.next = end;
-    writer.write(buffers, start, position - start, this.onWritten);
+    const atOnce = this.starting && persisting.request.atOnce === true;
+    writer.write({ buffers, position: start, length: position - start }, this.onWritten, atOnce);
   }
 
   private readonly onWritten = (error: Error | null): void => {
@@ -491,7 +504,7 @@ class SegmentedLog implements PartitionLog {
   private ensureWriter(segment: Segment): SegmentWriter {
     if (this.writer?.segment !== segment) {
       this.dropWriter();
-      this.writer = new SegmentWriter(this.fs, segment, this.options, this.fail);
+      this.writer = new SegmentWriter(this.fs, segment, this.options, this.fail, this.loopWrites);
     }
     return this.writer!;
   }

@@ -67,6 +67,11 @@ export class StagingMemory {
     else waiting.push(use);
   }
 
+  /** As `take`, but null when there is none at the moment. */
+  takeNow(bytes: number): Buffer | null {
+    return (bytes <= this.small.bytes ? this.small : this.large).free.pop() ?? null;
+  }
+
   give(memory: Buffer): void {
     const { free, waiting } = memory.length === this.small.bytes ? this.small : this.large;
     const next = waiting.shift();

@@ -116,7 +116,7 @@ export const SCENARIOS = {
   },
 
   'leader with a stuck disk and live heartbeats': {
-    swarm: quiet,
+    swarm: (swarm) => ({ ...quiet(swarm), loopWrites: false }),
     play(world) {
       const leader = elected(world);
       world.run(2000);
@@ -131,6 +131,39 @@ export const SCENARIOS = {
       leader.start();
       elected(world);
       serves(world, 8000);
+    },
+  },
+
+  'leader whose event loop waits for a stuck disk': {
+    // One client: seldom have two logs of a node something to write at once.
+    swarm: (swarm) => ({ ...quiet(swarm), clients: 1, thinkMs: 5, loopWrites: true, directWrites: 'done' }),
+    play(world) {
+      const stuck = elected(world);
+      must(
+        world.runUntil(() => stuck.heldUpMs > 0, 20_000),
+        27,
+        'a loop whose disk is quick writes itself',
+      );
+      world.trace.note(`the disk of node ${stuck.id} is stuck`);
+      stuck.disk.faults.stallRate = 1;
+      stuck.disk.faults.stallMs = 15_000;
+      must(
+        world.runUntil(() => stuck.heldUpMs > 14_000, 5000),
+        27,
+        'the loop waits for the stuck disk',
+      );
+      // It hears and says nothing while it waits: the others go on without it.
+      elected(world, others(world, stuck), 5000);
+      serves(world, 6000);
+      // Once it has found out, the pool waits for the disk, and the node hears again who leads.
+      must(
+        world.runUntil(() => stuck.heldUpMs === 0, 20_000),
+        27,
+        'the write ends',
+      );
+      must(!world.runUntil(() => stuck.heldUpMs > 0, 5000), 27, 'the loop does not wait for a slow disk again');
+      stuck.disk.faults.stallRate = 0;
+      serves(world, 5000);
     },
   },
 

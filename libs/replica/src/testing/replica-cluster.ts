@@ -10,9 +10,9 @@ import {
   type Scheduler,
   type TidelineError,
 } from '#kernel';
-import { openPartitionLog, type PartitionLog, type PartitionLogOptions } from '#storage';
+import { LoopWrites, openPartitionLog, type PartitionLog, type PartitionLogOptions } from '#storage';
 import { encodeBatch, type BatchSession, type RecordInput } from '#wire';
-import { SimulatedDisk, type DiskFaults } from '../../../storage/src/testing/index.js';
+import { HeldProcess, SimulatedDisk, type DiskFaults } from '../../../storage/src/testing/index.js';
 import type { Appended } from '../append-waiters.js';
 import type { BarrierPoint } from '../read-barriers.js';
 import type { Acks, DamageState, ReadResult } from '../group-host.js';
@@ -36,6 +36,8 @@ export interface ReplicaClusterOptions {
   readonly scrub?: ScrubPace;
   readonly log?: Partial<PartitionLogOptions>;
   readonly disk?: Partial<DiskFaults>;
+  /** The event loop may write the log itself. */
+  readonly loopWrites?: boolean;
 }
 
 /** A call that ends later: `error` or `value` is set then. */
@@ -62,17 +64,34 @@ export class ClusterMachine {
   /** What its process has said about damage. */
   readonly damage: DamageState[] = [];
   private life = 0;
+  private readonly held: HeldProcess;
 
   constructor(
     readonly id: NodeId,
     private readonly cluster: ReplicaCluster,
   ) {
-    this.disk = new SimulatedDisk(cluster.time, cluster.rng.fork(), {
+    const { time } = cluster;
+    this.held = new HeldProcess(() => time.monotonicMs());
+    const scheduler: Scheduler = {
+      defer: (task) => time.defer(this.whenFree(task)),
+      after: (delayMs, task) => time.after(delayMs, this.whenFree(task)),
+    };
+    this.disk = new SimulatedDisk(scheduler, cluster.rng.fork(), {
       latencyMsMin: 0.1,
       latencyMsMax: 0.2,
       ...cluster.options.disk,
     });
+    this.disk.holdsUp = (ms) => this.held.hold(ms);
     this.disk.mkdirSync('data');
+  }
+
+  /** Nothing reaches a process that waits for its disk. */
+  private whenFree(task: () => void): () => void {
+    return () => {
+      const { leftMs } = this.held;
+      if (leftMs > 0) this.cluster.time.after(leftMs, this.whenFree(task));
+      else task();
+    };
   }
 
   get isUp(): boolean {
@@ -95,29 +114,44 @@ export class ClusterMachine {
     if (this.disk.isDown) this.disk.restart();
     const { cluster } = this;
     const { options, time } = cluster;
+    const { held } = this;
     const life = ++this.life;
+    held.release();
     // What a former process was waiting for never comes.
     const alive = (task: () => void): (() => void) => {
-      return () => {
+      return this.whenFree(() => {
         if (this.life === life) task();
-      };
+      });
     };
     const scheduler: Scheduler = {
       defer: (task) => time.defer(alive(task)),
-      after: (delayMs, task) => time.after(delayMs, alive(task)),
+      after: (delayMs, task) => time.after(delayMs + held.leftMs, alive(task)),
     };
     const clock: Clock = {
-      wallMs: () => time.wallMs() + this.wallOffsetMs,
-      monotonicMs: () => time.monotonicMs(),
+      wallMs: () => Math.floor(time.wallMs() + held.leftMs) + this.wallOffsetMs,
+      monotonicMs: () => held.nowMs,
     };
+    const loopWrites = options.loopWrites === true ? new LoopWrites(clock) : undefined;
     const openLog = (group: GroupId, directory: string): PartitionLog =>
-      openPartitionLog({ fs: this.disk, directory, group, clock, scheduler, options: options.log });
+      openPartitionLog({ fs: this.disk, directory, group, clock, scheduler, loopWrites, options: options.log });
+    const network = cluster.network.attach(this.id, (from, payload) => alive(() => replica.receive(from, payload))());
     const replica = new ReplicaNode({
       nodeId: this.id,
       clock,
       scheduler,
       rng: cluster.rng.fork(),
-      network: cluster.network.attach(this.id, (from, payload) => replica.receive(from, payload)),
+      network: {
+        post: (peer, payload) => {
+          if (held.leftMs === 0) return network.post(peer, payload);
+          // A copy: what was posted may be altered before it leaves.
+          const frame = payload instanceof Uint8Array ? Buffer.from(payload) : Buffer.concat(payload);
+          time.after(
+            held.leftMs,
+            alive(() => network.post(peer, frame)),
+          );
+          return true;
+        },
+      },
       openLog,
       onFatal: (_group, error) => {
         // The process ends at once, and the machine stays.

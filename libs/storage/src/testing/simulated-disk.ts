@@ -189,6 +189,8 @@ export class SimulatedDisk implements FileSystem {
   openFiles = 0;
   /** Operations that changed something so far. */
   operations = 0;
+  /** A synced write has been waited for, within a call, for as long as this; nothing else happens to the process meanwhile. */
+  holdsUp: (ms: number) => void = () => undefined;
   /** The machine goes down in the middle of the operation with this number. */
   crashAtOperation: number | null = null;
 
@@ -526,10 +528,16 @@ export class SimulatedDisk implements FileSystem {
       writeSync: (bytes, position) => {
         check(true);
         const write = { pieces: [bytes], position };
+        if (options.direct) {
+          assert(!writing, `one write of ${path} is in flight`);
+          assert(isWholeBlocks(write), 'a direct write is whole blocks from aligned memory');
+          if (this.faults.directWrites === 'refused-at-write') throw diskError('EINVAL', `no direct writes of ${path}`);
+        }
         if (this.counts()) {
           inode.inFlight.add(write);
           this.goDown();
         }
+        if (options.synced) this.holdsUp(this.latency());
         const error = finishWrite(write);
         if (error) throw error;
       },
