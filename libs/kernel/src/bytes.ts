@@ -149,7 +149,7 @@ export class ByteReader {
   }
 }
 
-/** Growing writer. `finish()` hands out the bytes written so far as a view; the writer is not used after that. */
+/** Growing writer. `finish()` hands out the bytes written so far as a view, good until something else is written in their place (`position` set back). */
 export class ByteWriter {
   buffer: Buffer;
   position = 0;

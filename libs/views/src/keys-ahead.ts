@@ -1,4 +1,5 @@
 import { hashKey, slotOf } from '#kernel';
+import { fetchBuckets } from './fetch-buckets.js';
 import type { Slot } from './slot.js';
 
 /** Keys looked at together. */
@@ -26,20 +27,10 @@ export class KeysAhead {
   look(keys: readonly Uint8Array[], first: number, slots: readonly (Slot | null)[]): number {
     const count = Math.min(WINDOW, keys.length - first);
     for (let i = 0; i < count; i++) this.hashes[i] = hashKey(keys[first + i]);
-    this.fetchBuckets(count, slots);
+    this.fetched = fetchBuckets(this.hashes, count, slots);
     this.findEntries(count, slots);
     this.fetchEntries(count);
     return count;
-  }
-
-  private fetchBuckets(count: number, slots: readonly (Slot | null)[]): void {
-    const { hashes } = this;
-    let fetched = 0;
-    for (let i = 0; i < count; i++) {
-      const slot = slots[slotOf(hashes[i])];
-      if (slot !== null) fetched ^= slot.fetch(hashes[i]);
-    }
-    this.fetched = fetched;
   }
 
   private findEntries(count: number, slots: readonly (Slot | null)[]): void {

@@ -1,5 +1,6 @@
-import { hashKey, slotOf } from '#kernel';
+import { hashKey } from '#kernel';
 import { RecordKeys, type RecordCursor } from '#wire';
+import { fetchBuckets } from './fetch-buckets.js';
 import type { Slot } from './slot.js';
 
 /** Records looked at together. */
@@ -52,13 +53,6 @@ export class LookAhead {
     if (count === 0) this.keys.next = this.end;
     const { starts, ends } = keys;
     for (let i = 0; i < count; i++) hashes[i] = starts[i] < 0 ? 0 : hashKey(bytes, starts[i], ends[i]);
-    let fetched = 0;
-    // As short as can be, so that many are under way at once.
-    for (let i = 0; i < count; i++) {
-      const hash = hashes[i];
-      const slot = slots[slotOf(hash)];
-      if (slot !== null) fetched ^= slot.fetch(hash);
-    }
-    this.fetched = fetched;
+    this.fetched = fetchBuckets(hashes, count, slots);
   }
 }

@@ -11,6 +11,7 @@ import { readAll, readCount, readLogTime, readOptionalU64, writeOptionalU64 } fr
  *     watch event = u8 type (1 put · 2 delete · 3 expire · 4 live) · varint partition
  *                   put: entry · delete, expire: varint length, key · u64 offset · live: u64 offset
  *     read point  = u64 offset · optional u64 time
+ *     view read   = string view · varint partition · read point · u32 timeoutMs
  *     found       = u8 flags (1 content type · 2 expires · 4 there is an entry · 8 not answered: to be asked for by itself)
  *                   if 4: varint length, value · string contentType if 1 · u64 expiresAt if 2 · u64 offset · u64 logTime
  *
@@ -33,6 +34,14 @@ export interface PositionMessage {
 export interface ReadPointMessage {
   readonly offset: Offset;
   readonly time: LogTime | null;
+}
+
+/** What every read of one partition of a view begins with. */
+export interface ViewReadMessage {
+  readonly view: string;
+  readonly partition: number;
+  readonly at: ReadPointMessage;
+  readonly timeoutMs: number;
 }
 
 export interface ApplyResultMessage {
@@ -168,6 +177,18 @@ export const readReadPoint = (reader: ByteReader): ReadPointMessage => {
   const time = readOptionalU64(reader);
   return { offset, time: time === null ? null : asLogTime(time) };
 };
+
+export const writeViewRead = (writer: ByteWriter, read: ViewReadMessage): ByteWriter => {
+  writeReadPoint(writer.string(read.view).varint(read.partition), read.at);
+  return writer.u32(read.timeoutMs);
+};
+
+export const readViewRead = (reader: ByteReader): ViewReadMessage => ({
+  view: reader.string(),
+  partition: reader.varint(),
+  at: readReadPoint(reader),
+  timeoutMs: reader.u32(),
+});
 
 export const writeKeys = (writer: ByteWriter, keys: readonly Uint8Array[]): void => {
   writer.varint(keys.length);

@@ -1,13 +1,11 @@
 import { ByteWriter, type ByteReader, type LogTime, type Offset } from '#kernel';
 import {
-  readEntries,
   readPosition,
-  readReadPoint,
-  writeEntries,
+  readViewRead,
   writePosition,
-  writeReadPoint,
+  writeViewRead,
   type PositionMessage,
-  type ReadPointMessage,
+  type ViewReadMessage,
 } from './entry-v1.js';
 import { decodeNothing, encodeNothing } from './log-service-v1.js';
 import {
@@ -22,16 +20,16 @@ import {
   writeOptionalU64,
 } from './payload-fields.js';
 import type { RequestCall } from './service-call.js';
-import type { ViewScanResponse } from './view-service-v1.js';
+import { decodeScanResponse, encodeScanResponse, type ViewScanResponse } from './view-service-v1.js';
 
 /**
- * What a materializer says of projections, version 1; part of its service (view-service-v1.ts). Little endian; entries, position and read
- * point as in entry-v1.ts.
+ * What a materializer says of projections, version 1; part of its service (view-service-v1.ts). Little endian; entries, position and view
+ * read as in entry-v1.ts.
  *
- *     0x0320 lookup       string view · varint partition · read point · u32 timeoutMs · string index · string value
+ *     0x0320 lookup       view read · string index · string value
  *                         optional (varint length, after) · varint limit · varint bytesMax · bool values
  *                         → entries · bool more · position
- *     0x0321 parked       string view · varint partition · read point · u32 timeoutMs · u64 after · varint limit
+ *     0x0321 parked       view read · u64 after · varint limit
  *                         → varint count × parked event · bool more · position
  *     0x0322 projections  → varint count × projection
  *
@@ -42,26 +40,18 @@ import type { ViewScanResponse } from './view-service-v1.js';
  *                    varint count × (varint partition · u64 offset · string reason)
  *     building     = varint version · u64 offset · u64 target · varint percent × 10 · optional u64 etaSeconds
  */
-export interface ViewLookupRequest {
-  readonly view: string;
-  readonly partition: number;
+export interface ViewLookupRequest extends ViewReadMessage {
   readonly index: string;
   readonly value: string;
   readonly after: Buffer | null;
   readonly limit: number;
   readonly bytesMax: number;
   readonly values: boolean;
-  readonly at: ReadPointMessage;
-  readonly timeoutMs: number;
 }
 
-export interface ViewParkedRequest {
-  readonly view: string;
-  readonly partition: number;
+export interface ViewParkedRequest extends ViewReadMessage {
   readonly after: Offset;
   readonly limit: number;
-  readonly at: ReadPointMessage;
-  readonly timeoutMs: number;
 }
 
 export interface ParkedEventMessage {
@@ -119,18 +109,13 @@ const writeOptionalText = (writer: ByteWriter, value: string | null): void => {
 const lookup: RequestCall<ViewLookupRequest, ViewScanResponse> = {
   method: 0x0320,
   encodeRequest(request) {
-    const writer = new ByteWriter(96).string(request.view).varint(request.partition);
-    writeReadPoint(writer, request.at);
-    writer.u32(request.timeoutMs).string(request.index).string(request.value);
+    const writer = writeViewRead(new ByteWriter(96), request).string(request.index).string(request.value);
     writeOptionalBytes(writer, request.after);
     return writer.varint(request.limit).varint(request.bytesMax).bool(request.values).finish();
   },
   decodeRequest: (payload) =>
     readAll(payload, (reader) => ({
-      view: reader.string(),
-      partition: reader.varint(),
-      at: readReadPoint(reader),
-      timeoutMs: reader.u32(),
+      ...readViewRead(reader),
       index: reader.string(),
       value: reader.string(),
       after: readOptionalBytes(reader),
@@ -138,32 +123,18 @@ const lookup: RequestCall<ViewLookupRequest, ViewScanResponse> = {
       bytesMax: reader.varint(),
       values: reader.bool(),
     })),
-  encodeResponse(response) {
-    const writer = new ByteWriter(1024);
-    writeEntries(writer, response.entries);
-    return writePosition(writer.bool(response.more), response.position).finish();
-  },
-  decodeResponse: (payload) =>
-    readAll(payload, (reader) => ({
-      entries: readEntries(reader),
-      more: reader.bool(),
-      position: readPosition(reader),
-    })),
+  encodeResponse: encodeScanResponse,
+  decodeResponse: decodeScanResponse,
 };
 
 const parked: RequestCall<ViewParkedRequest, ViewParkedResponse> = {
   method: 0x0321,
   encodeRequest(request) {
-    const writer = new ByteWriter(64).string(request.view).varint(request.partition);
-    writeReadPoint(writer, request.at);
-    return writer.u32(request.timeoutMs).u64(request.after).varint(request.limit).finish();
+    return writeViewRead(new ByteWriter(64), request).u64(request.after).varint(request.limit).finish();
   },
   decodeRequest: (payload) =>
     readAll(payload, (reader) => ({
-      view: reader.string(),
-      partition: reader.varint(),
-      at: readReadPoint(reader),
-      timeoutMs: reader.u32(),
+      ...readViewRead(reader),
       after: reader.offset(),
       limit: reader.varint(),
     })),

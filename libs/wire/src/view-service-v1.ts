@@ -4,20 +4,20 @@ import {
   readEntry,
   readKeys,
   readPosition,
-  readReadPoint,
   readResults,
+  readViewRead,
   readWatchEvents,
   writeEntries,
   writeEntry,
   writeKeys,
   writePosition,
-  writeReadPoint,
   writeResults,
+  writeViewRead,
   writeWatchEvents,
   type ApplyResultMessage,
   type EntryMessage,
   type PositionMessage,
-  type ReadPointMessage,
+  type ViewReadMessage,
   type WatchEventMessage,
 } from './entry-v1.js';
 import {
@@ -34,11 +34,11 @@ import { decodeNothing, encodeNothing } from './log-service-v1.js';
 import type { Pieces, RequestCall, StreamCall } from './service-call.js';
 
 /**
- * The materializer service, version 1. Little endian; entry, position, read point, result and watch event as in entry-v1.ts.
+ * The materializer service, version 1. Little endian; entry, position, view read, result and watch event as in entry-v1.ts.
  *
- *     0x0301 get      string view · varint partition · read point · u32 timeoutMs · varint length, key
+ *     0x0301 get      view read · varint length, key
  *                     → optional entry · position
- *     0x0302 scan     string view · varint partition · read point · u32 timeoutMs · varint length, prefix
+ *     0x0302 scan     view read · varint length, prefix
  *                     optional (varint length, after) · varint limit · varint bytesMax · bool values
  *                     → entries · bool more · position
  *     0x0303 results  string view · varint partition · u64 firstOffset · u64 lastOffset · u32 timeoutMs
@@ -47,16 +47,12 @@ import type { Pieces, RequestCall, StreamCall } from './service-call.js';
  *                       varint count × (varint partition · position · u64 commitOffset · string digest · varint entries · varint bytes))
  *     0x0305 archive  string view · optional (varint length, key) · optional u64 from · optional u64 to · varint limit · optional string cursor · bool latest
  *                     → varint count × (varint partition · entry · u64 archivedAt · bool evicted) · optional string cursor
- *     0x0306 getMany  string view · varint partition · read point · u32 timeoutMs · u32 bytesMax · varint count × (varint length, key)
+ *     0x0306 getMany  view read · u32 bytesMax · varint count × (varint length, key)
  *                     → position · found, of each key, to the end
  *     0x0310 watch (stream)  string view · varint partition · varint length, prefix → items: watch events
  */
-export interface ViewGetRequest {
-  readonly view: string;
-  readonly partition: number;
+export interface ViewGetRequest extends ViewReadMessage {
   readonly key: Buffer;
-  readonly at: ReadPointMessage;
-  readonly timeoutMs: number;
 }
 
 export interface ViewGetResponse {
@@ -64,14 +60,10 @@ export interface ViewGetResponse {
   readonly position: PositionMessage;
 }
 
-export interface ViewGetManyRequest {
-  readonly view: string;
-  readonly partition: number;
+export interface ViewGetManyRequest extends ViewReadMessage {
   readonly keys: readonly Buffer[];
   /** When the answer has so many, what is left of the keys is not answered. */
   readonly bytesMax: number;
-  readonly at: ReadPointMessage;
-  readonly timeoutMs: number;
 }
 
 export interface ViewGetManyResponse {
@@ -80,16 +72,12 @@ export interface ViewGetManyResponse {
   readonly position: PositionMessage;
 }
 
-export interface ViewScanRequest {
-  readonly view: string;
-  readonly partition: number;
+export interface ViewScanRequest extends ViewReadMessage {
   readonly prefix: Buffer;
   readonly after: Buffer | null;
   readonly limit: number;
   readonly bytesMax: number;
   readonly values: boolean;
-  readonly at: ReadPointMessage;
-  readonly timeoutMs: number;
 }
 
 export interface ViewScanResponse {
@@ -171,16 +159,11 @@ export const decodeGetManyResponse = (payload: Buffer): ViewGetManyResponse =>
 const get: RequestCall<ViewGetRequest, ViewGetResponse> = {
   method: 0x0301,
   encodeRequest(request) {
-    const writer = new ByteWriter(64).string(request.view).varint(request.partition);
-    writeReadPoint(writer, request.at);
-    return writer.u32(request.timeoutMs).lengthPrefixed(request.key).finish();
+    return writeViewRead(new ByteWriter(64), request).lengthPrefixed(request.key).finish();
   },
   decodeRequest: (payload) =>
     readAll(payload, (reader) => ({
-      view: reader.string(),
-      partition: reader.varint(),
-      at: readReadPoint(reader),
-      timeoutMs: reader.u32(),
+      ...readViewRead(reader),
       key: reader.lengthPrefixed(),
     })),
   encodeResponse({ entry, position }) {
@@ -198,17 +181,13 @@ const get: RequestCall<ViewGetRequest, ViewGetResponse> = {
 const getMany: RequestCall<ViewGetManyRequest, ViewGetManyResponse> = {
   method: 0x0306,
   encodeRequest(request) {
-    const writer = new ByteWriter(1024).string(request.view).varint(request.partition);
-    writeReadPoint(writer, request.at);
-    writeKeys(writer.u32(request.timeoutMs).u32(request.bytesMax), request.keys);
+    const writer = writeViewRead(new ByteWriter(1024), request).u32(request.bytesMax);
+    writeKeys(writer, request.keys);
     return writer.finish();
   },
   decodeRequest: (payload) =>
     readAll(payload, (reader) => ({
-      view: reader.string(),
-      partition: reader.varint(),
-      at: readReadPoint(reader),
-      timeoutMs: reader.u32(),
+      ...readViewRead(reader),
       bytesMax: reader.u32(),
       keys: readKeys(reader),
     })),
@@ -216,38 +195,37 @@ const getMany: RequestCall<ViewGetManyRequest, ViewGetManyResponse> = {
   decodeResponse: decodeGetManyResponse,
 };
 
+export const encodeScanResponse = ({ entries, more, position }: ViewScanResponse): Buffer => {
+  const writer = new ByteWriter(1024);
+  writeEntries(writer, entries);
+  return writePosition(writer.bool(more), position).finish();
+};
+
+export const decodeScanResponse = (payload: Buffer): ViewScanResponse =>
+  readAll(payload, (reader) => ({
+    entries: readEntries(reader),
+    more: reader.bool(),
+    position: readPosition(reader),
+  }));
+
 const scan: RequestCall<ViewScanRequest, ViewScanResponse> = {
   method: 0x0302,
   encodeRequest(request) {
-    const writer = new ByteWriter(64).string(request.view).varint(request.partition);
-    writeReadPoint(writer, request.at);
-    writer.u32(request.timeoutMs).lengthPrefixed(request.prefix);
+    const writer = writeViewRead(new ByteWriter(64), request).lengthPrefixed(request.prefix);
     writeOptionalBytes(writer, request.after);
     return writer.varint(request.limit).varint(request.bytesMax).bool(request.values).finish();
   },
   decodeRequest: (payload) =>
     readAll(payload, (reader) => ({
-      view: reader.string(),
-      partition: reader.varint(),
-      at: readReadPoint(reader),
-      timeoutMs: reader.u32(),
+      ...readViewRead(reader),
       prefix: reader.lengthPrefixed(),
       after: readOptionalBytes(reader),
       limit: reader.varint(),
       bytesMax: reader.varint(),
       values: reader.bool(),
     })),
-  encodeResponse(response) {
-    const writer = new ByteWriter(1024);
-    writeEntries(writer, response.entries);
-    return writePosition(writer.bool(response.more), response.position).finish();
-  },
-  decodeResponse: (payload) =>
-    readAll(payload, (reader) => ({
-      entries: readEntries(reader),
-      more: reader.bool(),
-      position: readPosition(reader),
-    })),
+  encodeResponse: encodeScanResponse,
+  decodeResponse: decodeScanResponse,
 };
 
 export const encodeResultsRequest = (request: ResultsRequest): Buffer =>
