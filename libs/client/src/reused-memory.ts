@@ -19,7 +19,8 @@ export class ReusedMemory implements BatchMemory {
   private keptBytes = 0;
 
   take(bytes: number): Buffer {
-    if (bytes < KEPT_BYTES_MIN) return Buffer.allocUnsafe(bytes);
+    // Never of Node's pool: `give` takes the whole of what is under a batch, and others' bytes would be under it.
+    if (bytes < KEPT_BYTES_MIN) return Buffer.allocUnsafeSlow(bytes);
     const at = this.kept.findLastIndex((memory) => memory.length >= bytes);
     // Of few sizes, so that the memory of one batch fits another.
     return at < 0 ? Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(bytes))) : this.remove(at);
