@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { SeededRng, hashKey, randomBelow, randomChance } from '#kernel';
+import { SeededRng, asLogTime, hashKey, randomBelow, randomChance, slotOf } from '#kernel';
 import type { RecordInput } from '#wire';
 import type { LeavingEntry } from './archive-queue.js';
 import { MapView } from './map-view.js';
@@ -27,6 +27,18 @@ const start = (): { source: BatchSource; view: MapView; apply(at: number, ...rec
       view.applyBatches(records.length === 0 ? source.beacon() : source.records(records));
     },
   };
+};
+
+/** Two keys with the same hash. */
+const keysOfOneHash = (): readonly [string, string] => {
+  const names = new Map<number, string>();
+  for (let n = 0; ; n++) {
+    const name = `k${n}`;
+    const hash = hashKey(Buffer.from(name));
+    const twin = names.get(hash);
+    if (twin !== undefined) return [twin, name];
+    names.set(hash, name);
+  }
 };
 
 describe('a view with an archive', () => {
@@ -83,15 +95,7 @@ describe('a view with an archive', () => {
   });
 
   test('lists two keys of the same hash that expire at the same time', () => {
-    const names = new Map<number, string>();
-    let twins: string[] = [];
-    for (let n = 0; twins.length === 0; n++) {
-      const name = `k${n}`;
-      const hash = hashKey(Buffer.from(name));
-      const twin = names.get(hash);
-      if (twin !== undefined) twins = [twin, name];
-      names.set(hash, name);
-    }
+    const twins = keysOfOneHash();
     const { view, apply } = start();
     apply(1000, ...twins.map((name) => put(name, '1', 10)));
     apply(1010);
@@ -148,6 +152,15 @@ describe('a view with an archive', () => {
         if (written) view.removeExpired(batch);
         else view.putBack(batch);
       };
+      /** In memory or in the archive: whatever is under way, of what has expired under the key the newest is found, and in memory nothing else. */
+      const findsNewest = (key: string): void => {
+        const own = alive.get(key);
+        const gone = [...expired].filter((name) => name.startsWith(`${key} `));
+        const offsets = gone.map((name) => Number(name.slice(key.length)));
+        const newest = Math.max(0, ...offsets, own && own.expiresAt <= view.logTime ? own.offset : 0);
+        const leaving = view.leaving(Buffer.from(key), view.logTime);
+        expect(leaving?.offset ?? Math.max(0, ...(archived.get(key) ?? []))).toBe(newest);
+      };
       const take = (max: number): LeavingEntry[] => view.take({ until: view.logTime, max, bytesMax: 1e9 });
       for (let step = 0; step < 400; step++) {
         const at = source.logTime + randomBelow(rng, 5);
@@ -167,6 +180,7 @@ describe('a view with an archive', () => {
           settle(batch, randomChance(rng, 0.5));
         }
         if (randomChance(rng, 0.05)) view.reclaim(1e6);
+        findsNewest(`k${randomBelow(rng, 12)}`);
       }
       for (const batch of underWay) settle(batch, false);
       apply(source.logTime + 1000);
@@ -175,5 +189,89 @@ describe('a view with an archive', () => {
       const names = [...archived].flatMap(([key, offsets]) => [...offsets].map((offset) => `${key} ${offset}`));
       expect(names.toSorted()).toEqual([...expired].toSorted());
     }
+  });
+});
+
+describe('what is on its way to the archive, by key', () => {
+  const leaving = (view: MapView, key: string, time = view.logTime): string | null => {
+    const entry = view.leaving(Buffer.from(key), time);
+    return entry === null ? null : `${shown([entry]).join()} ${entry.expiresAt}${entry.evicted ? ' evicted' : ''}`;
+  };
+
+  test('is found from the moment it has expired until it is archived, whether a batch has it or not', () => {
+    const { view, apply } = start();
+    apply(1000, put('a', '1', 10), put('b', '2'));
+    expect([leaving(view, 'a'), leaving(view, 'a', asLogTime(1009))]).toEqual([null, null]);
+    // A read may be of a later time than the view has heard of.
+    expect(leaving(view, 'a', asLogTime(1010))).toBe('a=1 1010');
+    apply(1010);
+    expect(leaving(view, 'a')).toBe('a=1 1010');
+    const batch = view.take({ until: view.logTime, max: 10, bytesMax: 1e9 });
+    expect(leaving(view, 'a')).toBe('a=1 1010');
+    view.putBack(batch);
+    expect(leaving(view, 'a')).toBe('a=1 1010');
+    view.removeExpired(all(view));
+    expect([leaving(view, 'a'), leaving(view, 'b'), leaving(view, 'never')]).toEqual([null, null, null]);
+  });
+
+  test('is the newest, also when that was overwritten or deleted after it had expired', () => {
+    const { view, apply } = start();
+    apply(1000, put('a', '1', 10), put('b', '1', 10));
+    apply(1010, put('a', '2', 10), remove('b'));
+    expect([leaving(view, 'a'), leaving(view, 'b')]).toEqual(['a=1 1010', 'b=1 1010']);
+    apply(1020);
+    expect(leaving(view, 'a')).toBe('a=2 1020');
+    apply(1021, put('a', '3', 100));
+    expect(leaving(view, 'a')).toBe('a=2 1020');
+    view.removeExpired(all(view, 1));
+    expect([leaving(view, 'a'), leaving(view, 'b')]).toEqual(['a=2 1020', 'b=1 1010']);
+    view.removeExpired(all(view));
+    expect([leaving(view, 'a'), leaving(view, 'b')]).toEqual([null, null]);
+  });
+
+  test('is nothing that was deleted or overwritten alive', () => {
+    const { view, apply } = start();
+    apply(1000, put('a', '1', 10), put('b', '1', 10));
+    apply(1005, remove('a'), put('b', '2'));
+    apply(1010, put('a', '2', 100));
+    apply(1020, remove('a'));
+    expect([leaving(view, 'a'), leaving(view, 'b')]).toEqual([null, null]);
+  });
+
+  test('is an entry that had to make room, with when that was', () => {
+    const source = new BatchSource(1000);
+    const view = new MapView({ archive: true, maxEntries: 2 });
+    view.applyBatches(source.records(['a', 'b', 'c'].map((key) => put(key, '1', 500))));
+    expect([leaving(view, 'a'), leaving(view, 'b')]).toEqual(['a=1 1000 evicted', null]);
+  });
+
+  test('is told apart from another key of the same hash', () => {
+    const [one, other] = keysOfOneHash();
+    const { view, apply } = start();
+    apply(1000, put(one, '1', 10), put(other, '2', 10));
+    apply(1010, remove(one), remove(other));
+    expect([leaving(view, one), leaving(view, other)]).toEqual([`${one}=1 1010`, `${other}=2 1010`]);
+    view.removeExpired(all(view, 1));
+    expect([leaving(view, one), leaving(view, other)]).toEqual([null, `${other}=2 1010`]);
+    apply(1020, put(one, '3', 1));
+    apply(1030, remove(one));
+    expect([leaving(view, one), leaving(view, other)]).toEqual([`${one}=3 1021`, `${other}=2 1010`]);
+  });
+
+  test('is nothing in a view without an archive', () => {
+    const source = new BatchSource(1000);
+    const view = new MapView();
+    view.applyBatches(source.records([put('a', '1', 10)]));
+    source.logTime = 1010;
+    view.applyBatches(source.beacon());
+    expect([view.get(Buffer.from('a'), view.logTime), leaving(view, 'a')]).toEqual([null, null]);
+  });
+
+  test('is not known in a slot that is being rebuilt', () => {
+    const { view, apply } = start();
+    apply(1000, put('a', '1', 10));
+    apply(1010);
+    view.stopSlots([slotOf(hashKey(Buffer.from('a')))]);
+    expect(() => leaving(view, 'a')).toThrow(/being rebuilt/);
   });
 });

@@ -47,6 +47,23 @@ export class Departures {
     for (let place = 0; queue && place < queue.length; place++) this.queue?.take(queue.at(place));
   }
 
+  /**
+   * What was written last under the key of all that is on its way to the archive, where nothing is live at `time`: the entry in the index, if that
+   * has expired by then, or else in the queue. Null: nothing is, or the view has no archive. What the archive has of the key is older, unless it is
+   * this one.
+   */
+  leaving(key: Uint8Array, time: LogTime): LeavingEntry | null {
+    if (this.queue === null) return null;
+    const hash = hashKey(key);
+    const slot = this.state.slots[slotOf(hash)];
+    const bucket = slot?.find(hash, key, 0, key.length) ?? -1;
+    if (bucket >= 0) {
+      const stored = slot!.load(bucket);
+      if (stored.expiresAt <= time) return { ...this.state.entryOf(stored), evicted: false };
+    }
+    return this.queue.newest(hash, key);
+  }
+
   /** When the first entry expires, or may do so; null: none will. */
   nextExpiry(): LogTime | null {
     const earliest = this.state.earliestExpiries.earliest;

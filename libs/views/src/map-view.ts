@@ -565,6 +565,12 @@ export class MapView {
     return this.state.entryOf(stored, true, Buffer.isBuffer(key) ? key : null);
   }
 
+  /** As `Departures.leaving`. @throws TidelineError `not-ready` */
+  leaving(key: Uint8Array, time: LogTime): LeavingEntry | null {
+    this.mustServe(slotOf(hashKey(key)));
+    return this.departures.leaving(key, time);
+  }
+
   /**
    * What is live at `time` under each of the keys, in their order, as the answer to whoever asks for them together (`found` in #wire): fetched
    * together, and nothing made for each. To be asked for alone is what the slot's rebuild keeps from being read, and what comes after

@@ -11,6 +11,7 @@ import {
   stampBatch,
   type RecordInput,
 } from '#wire';
+import type { LeavingEntry } from '../archive-queue.js';
 import type { DataType } from '../data-type.js';
 import type { ViewChangeListener } from '../change-listeners.js';
 import { MapView, type MapViewOptions, type ScanRequest } from '../map-view.js';
@@ -331,6 +332,11 @@ export class Projection {
 
   get(key: Buffer, time: LogTime): Entry | null {
     return isReservedKey(key) ? null : this.map.get(key, time);
+  }
+
+  /** As of a map view. */
+  leaving(key: Buffer, time: LogTime): LeavingEntry | null {
+    return isReservedKey(key) ? null : this.map.leaving(key, time);
   }
 
   /** As of a map view. */
