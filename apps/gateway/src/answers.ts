@@ -1,7 +1,7 @@
 import type { ArchivePage, ParkedEvent } from '#views';
 import type { GatewayServices } from './gateway-services.js';
 import type { ScanRead } from './read-path.js';
-import { archivedToJson, entryToJson, keyToJson, parkedEventToJson, recordToJson } from './record-json.js';
+import { departedToJson, entryToJson, keyToJson, parkedEventToJson, recordToJson } from './record-json.js';
 import type { RecordPage } from './record-reader.js';
 import { cursorAfter } from './requests.js';
 import type { WatchChange } from './watch-stream.js';
@@ -67,7 +67,7 @@ export const scanToJson = (page: ScanRead, values: boolean, services: GatewaySer
 };
 
 export const archiveToJson = ({ entries, cursor }: ArchivePage, services: GatewayServices): string =>
-  `{"entries":[${entries.map((entry) => archivedToJson(entry, services.isJson)).join(',')}],"cursor":${JSON.stringify(cursor)}}`;
+  `{"entries":[${entries.map((entry) => departedToJson(entry, services.isJson)).join(',')}],"cursor":${JSON.stringify(cursor)}}`;
 
 export const parkedToJson = (
   events: readonly ParkedEvent[],

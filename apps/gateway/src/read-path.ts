@@ -18,8 +18,8 @@ import type { Barrier, CommandLog, PartitionDescription, TopicDescription } from
 import type {
   ApplyResult,
   ArchivePage,
-  ArchivedEntry,
   ArchiveRequest,
+  DepartedEntry,
   Entry,
   ParkedEvent,
   Position,
@@ -58,6 +58,11 @@ export interface Foundation {
 
 export interface EntryRead extends Foundation {
   readonly entry: Entry | null;
+}
+
+export interface EntryOrDepartedRead extends EntryRead {
+  /** Where nothing is live: what of the key has expired or was evicted last. */
+  readonly departed: DepartedEntry | null;
 }
 
 export interface ScanRequest {
@@ -128,6 +133,20 @@ export class ReadPath {
     return { entry, partition, position, term, node };
   }
 
+  /** As `get`; where nothing is live, what has departed last, whether the archive has it by now or not. */
+  async getOrDeparted(
+    viewName: string,
+    key: Buffer,
+    consistency: Consistency,
+    timeoutMs?: number,
+  ): Promise<EntryOrDepartedRead> {
+    const { view, topic } = await this.parts.topics.readable(viewName);
+    const partition = partitionOf(hashKey(key), topic.partitions.length);
+    const { at, term, node } = await this.vouch(topic, partition, consistency, timeoutMs);
+    const asked = { view, partition, key, at, timeoutMs: this.timeout(timeoutMs) };
+    return { ...(await this.parts.views.getOrDeparted(asked)), partition, term, node };
+  }
+
   /** As `get`, where nobody has to be asked or waited for; null: `get` does it. */
   getNow(viewName: string, key: Buffer, consistency: Consistency): EntryRead | null {
     const { topics, views } = this.parts;
@@ -164,20 +183,6 @@ export class ReadPath {
   async archive(request: ArchiveRequest): Promise<ArchivePage> {
     const { view } = await this.parts.topics.readable(request.view);
     return this.parts.views.archive({ ...request, view });
-  }
-
-  /** What the archive has of the key, written last; null: nothing. */
-  async archived(view: string, key: Buffer): Promise<ArchivedEntry | null> {
-    const { entries } = await this.archive({
-      view,
-      key,
-      from: null,
-      to: null,
-      limit: 1,
-      cursor: null,
-      latest: true,
-    });
-    return entries[0] ?? null;
   }
 
   async scan(viewName: string, request: ScanRequest, consistency: Consistency, timeoutMs?: number): Promise<ScanRead> {

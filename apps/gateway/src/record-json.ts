@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { toUSVString } from 'node:util';
 import { TidelineError, type ErrorCode } from '#kernel';
 import { encodeOp, type LogRecord, type RecordHeader, type RecordInput } from '#wire';
-import type { ArchivedEntry, Entry, ParkedEvent } from '#views';
+import type { DepartedEntry, Entry, ParkedEvent } from '#views';
 import type { GatewayLimits } from './gateway-options.js';
 
 /**
@@ -270,9 +270,14 @@ export const entryToJson = (entry: Entry, isJson: JsonCheck, withValue = true): 
   return `${text}}`;
 };
 
-/** An entry of an archive: as it was, and when and where it went. */
-export const archivedToJson = (entry: ArchivedEntry, isJson: JsonCheck): string => {
-  const more = `"partition":${entry.partition},"archivedAt":${JSON.stringify(isoTime(entry.archivedAt))},"reason":"${entry.evicted ? 'evicted' : 'expired'}"`;
+/** Why an entry went. */
+export const reasonOf = ({ evicted }: DepartedEntry): 'evicted' | 'expired' => (evicted ? 'evicted' : 'expired');
+
+/** An entry that expired or was evicted: as it was, where, why, and when it was archived; null: not yet. */
+export const departedToJson = (entry: DepartedEntry, isJson: JsonCheck): string => {
+  const { partition, archivedAt } = entry;
+  const archived = archivedAt === null ? 'null' : JSON.stringify(isoTime(archivedAt));
+  const more = `"partition":${partition},"archivedAt":${archived},"reason":"${reasonOf(entry)}"`;
   return `${entryToJson(entry, isJson).slice(0, -1)},${more}}`;
 };
 

@@ -162,7 +162,6 @@ describe('views elsewhere', () => {
       to: asLogTime(9),
       limit: 5,
       cursor: null,
-      latest: false,
     };
     const { entries, cursor } = await query.archive(asked);
     expect(entries).toEqual([

@@ -70,6 +70,11 @@ export class RemoteViewQuery implements ViewQuery {
     return this.ask(viewServiceV1.get, request, request.timeoutMs);
   }
 
+  /** Within the same time: what has left memory is asked of the catalog, which may be a database elsewhere. */
+  getOrDeparted(request: Parameters<ViewQuery['getOrDeparted']>[0]): ReturnType<ViewQuery['getOrDeparted']> {
+    return this.ask(viewServiceV1.getOrDeparted, request, request.timeoutMs);
+  }
+
   getMany(request: Parameters<ViewQuery['getMany']>[0]): ReturnType<ViewQuery['getMany']> {
     return this.ask(viewServiceV1.getMany, request, request.timeoutMs);
   }

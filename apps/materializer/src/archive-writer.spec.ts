@@ -1,6 +1,8 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { ArchiveEntry } from '#catalog';
+import type { Barrier } from '#command-log';
 import { TidelineError, asOffset, type Offset, type ViewSettings } from '#kernel';
+import type { ReadPoint } from '#views';
 import { encodeBatch, encodeOp, type RecordInput } from '#wire';
 import { InMemoryArchive } from '../../../libs/catalog/src/testing/index.js';
 import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
@@ -18,6 +20,8 @@ class ObservedArchive extends InMemoryArchive {
   readonly stored: string[] = [];
   attempts = 0;
   hold: Promise<void> | null = null;
+  reads = 0;
+  holdReads: Promise<void> | null = null;
 
   override async write(entries: readonly ArchiveEntry[]): Promise<number> {
     this.attempts++;
@@ -29,7 +33,21 @@ class ObservedArchive extends InMemoryArchive {
     }
     return entries.length;
   }
+
+  override async latest(view: string, key: Uint8Array): ReturnType<InMemoryArchive['latest']> {
+    this.reads++;
+    const found = await super.latest(view, key);
+    if (this.holdReads) await this.holdReads;
+    return found;
+  }
 }
+
+/** A promise and how to fulfil it. */
+const held = (): { readonly promise: Promise<void>; release(): void } => {
+  let release = (): void => undefined;
+  const promise = new Promise<void>((resolve) => (release = resolve));
+  return { promise, release };
+};
 
 const closing: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
@@ -70,15 +88,26 @@ const start = async (settings: Partial<ViewSettings> = {}) => {
     );
     return entry === null ? null : String(entry.value);
   };
+  const now = (): Promise<Barrier> => time.until(log.barrier(TARGET));
+  const lookBack = async (views: ViewHost, name: string, at: ReadPoint): Promise<string | null> => {
+    const request = { view: VIEW, partition: 0, key: Buffer.from(name), at, timeoutMs: 1000 };
+    const { entry, departed: gone } = await views.getOrDeparted(request);
+    expect(entry === null || gone === null).toBe(true);
+    if (entry !== null) return `${String(entry.value)} live`;
+    if (gone === null) return null;
+    return `${String(gone.value)} ${gone.evicted ? 'evicted' : 'expired'}, ${gone.archivedAt === null ? 'waiting' : 'archived'}`;
+  };
+  const departed = async (views: ViewHost, name: string): Promise<string | null> =>
+    time.until(lookBack(views, name, await now()));
   const inMemory = async (views: ViewHost): Promise<number> => (await views.stats())[0].entries;
-  return { time, log, archive, host, append, get, inMemory, ...first };
+  return { time, log, archive, host, append, get, now, lookBack, departed, inMemory, ...first };
 };
 
 describe('a view with an archive', () => {
   test('keeps what has expired, unseen, until the archive has it', async () => {
     const { time, archive, append, get, inMemory, views, expired } = await start();
-    let release = (): void => undefined;
-    archive.hold = new Promise((resolve) => (release = resolve));
+    const { promise, release } = held();
+    archive.hold = promise;
     await append(put('a', '1', 1000), put('b', '2'));
     await time.advance(4000);
     expect(archive.attempts).toBe(1);
@@ -219,7 +248,7 @@ describe('a view with an archive', () => {
     await append(put('k6', '6', 1000));
     await time.advance(40_000);
     expect([evicted, expired()]).toEqual([3, 1]);
-    const asked = { view: VIEW, key: null, from: null, to: null, limit: 9, cursor: null, latest: false };
+    const asked = { view: VIEW, key: null, from: null, to: null, limit: 9, cursor: null };
     const { entries } = await views.archive(asked);
     expect(entries.map(({ key, evicted: byRoom }) => [String(key), byRoom])).toEqual([
       ['k1', true],
@@ -239,10 +268,10 @@ describe('a view with an archive', () => {
   });
 
   test('answers questions about its archive', async () => {
-    const { time, append, views } = await start();
+    const { time, append, departed, views } = await start();
     await append(put('a', '1', 1000), put('b', '2', 2000));
     await time.advance(10_000);
-    const all = { view: VIEW, key: null, from: null, to: null, limit: 1, cursor: null, latest: false };
+    const all = { view: VIEW, key: null, from: null, to: null, limit: 1, cursor: null };
     const first = await views.archive(all);
     expect(first.entries.map(({ key, partition }) => [String(key), partition])).toEqual([['a', 0]]);
     const second = await views.archive({ ...all, cursor: first.cursor });
@@ -252,9 +281,87 @@ describe('a view with an archive', () => {
     expect(entries.map(({ value }) => String(value))).toEqual(['2']);
     await append(put('b', '3', 1000));
     await time.advance(10_000);
-    const latest = await views.archive({ ...all, key: Buffer.from('b'), latest: true });
-    expect(latest.entries.map(({ value, evicted }) => [String(value), evicted])).toEqual([['3', false]]);
-    expect((await views.archive({ ...all, key: Buffer.from('z'), latest: true })).entries).toEqual([]);
+    expect(await departed(views, 'b')).toBe('3 expired, archived');
+    expect(await departed(views, 'z')).toBeNull();
     await expect(views.archive({ ...all, view: 'nowhere' })).rejects.toMatchObject({ code: 'unknown-view' });
+  });
+});
+
+describe('a read that may look back', () => {
+  test('finds what has expired while the archive is down, the newest of its key, and what is live first', async () => {
+    const { time, archive, append, departed, views } = await start();
+    archive.down = true;
+    await append(put('a', '1', 1000));
+    expect(await departed(views, 'a')).toBe('1 live');
+    await time.advance(2000);
+    expect(await departed(views, 'a')).toBe('1 expired, waiting');
+    await append({ key: Buffer.from('a'), value: null });
+    expect(await departed(views, 'a')).toBe('1 expired, waiting');
+    await append(put('a', '2', 1000));
+    expect(await departed(views, 'a')).toBe('2 live');
+    await time.advance(2000);
+    expect(await departed(views, 'a')).toBe('2 expired, waiting');
+    await append(put('a', '3'));
+    await append({ key: Buffer.from('a'), value: null });
+    expect(await departed(views, 'a')).toBe('2 expired, waiting');
+    expect(archive.reads).toBe(0);
+    archive.down = false;
+    await time.advance(31_000);
+    expect(await departed(views, 'a')).toBe('2 expired, archived');
+  });
+
+  test('finds it while it goes from memory to the archive, however slow that is to answer', async () => {
+    const { time, archive, append, now, lookBack, departed, inMemory, views } = await start();
+    const writing = held();
+    archive.hold = writing.promise;
+    await append(put('a', '1', 1000));
+    await time.advance(2000);
+    expect([archive.attempts, await departed(views, 'a')]).toEqual([1, '1 expired, waiting']);
+    const at = await now();
+    // It leaves memory while the archive, if that was asked before, still says that it has nothing.
+    const reading = held();
+    archive.holdReads = reading.promise;
+    const read = lookBack(views, 'a', at);
+    writing.release();
+    await time.advance(200);
+    expect(await inMemory(views)).toBe(0);
+    reading.release();
+    expect(await read).toMatch(/^1 expired/);
+    expect(await departed(views, 'a')).toBe('1 expired, archived');
+  });
+
+  test('finds it on a host that has just started, and on one that has it from the log alone', async () => {
+    const { time, archive, append, departed, host, views } = await start();
+    archive.down = true;
+    await append(put('a', '1', 1000), put('b', '1', 1000));
+    await time.advance(2000);
+    await append(put('b', '2'));
+    await append({ key: Buffer.from('b'), value: null });
+    views.close();
+    const next = host();
+    await time.advance(10);
+    expect([await departed(next.views, 'a'), await departed(next.views, 'b')]).toEqual([
+      '1 expired, waiting',
+      '1 expired, waiting',
+    ]);
+  });
+
+  test('finds what had to make room', async () => {
+    const { archive, append, departed, views } = await start({ maxEntries: 1 });
+    archive.down = true;
+    await append(put('a', '1'), put('b', '1'));
+    expect([await departed(views, 'a'), await departed(views, 'b')]).toEqual(['1 evicted, waiting', '1 live']);
+  });
+
+  test('finds nothing that was deleted alive, and nothing in a view without an archive', async () => {
+    const { archive, append, departed, views } = await start();
+    archive.down = true;
+    await append(put('a', '1', 1000), { key: Buffer.from('a'), value: null });
+    expect(await departed(views, 'a')).toBeNull();
+    const plain = await start({ archive: false });
+    await plain.append(put('a', '1', 1000));
+    expect(await plain.departed(plain.views, 'a')).toBe('1 live');
+    await plain.time.advance(1000);
+    expect(await plain.departed(plain.views, 'a')).toBeNull();
   });
 });

@@ -14,8 +14,12 @@ export interface VersionHost {
   open(definition: ProjectionDefinition, topic: TopicDescription, clusterId: string): HostedView;
   /** `successor`: who waits for it waits for that one instead. */
   close(view: HostedView, successor: boolean): void;
-  /** The partitions of a version as of their newest snapshots; null when there is not one of each. */
-  restore(id: string, topic: TopicDescription, clusterId: string): Promise<readonly MapView[] | null>;
+  /** The partitions of a version of `definition`'s view as of their newest snapshots; null when there is not one of each. */
+  restore(
+    id: string,
+    definition: ProjectionDefinition,
+    where: { topic: TopicDescription; clusterId: string },
+  ): Promise<readonly MapView[] | null>;
   /** Takes away this host's snapshots of versions that are not served any more, when it has one of the view that is. */
   discard(ids: readonly string[], by: HostedView, where: { topic: TopicDescription; clusterId: string }): void;
 }
@@ -100,10 +104,11 @@ export class ProjectionVersions {
 
   /** Looks for what a version without code has left behind. */
   private async keep(view: ProjectedView, topic: TopicDescription, clusterId: string): Promise<void> {
-    const [{ name, version }] = view.definitions;
+    const [definition] = view.definitions;
+    const { name, version } = definition;
     const { newest } = view;
     for (const below of versionsBelow(version)) {
-      const partitions = await this.options.host.restore(`${name}@${below}`, topic, clusterId);
+      const partitions = await this.options.host.restore(`${name}@${below}`, definition, { topic, clusterId });
       if (this.closed || view.newest !== newest || view.caughtUp) return;
       if (partitions === null) continue;
       view.kept = { version: below, partitions };

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { asOffset, type Clock, type Scheduler, type TidelineError } from '#kernel';
+import { TidelineError, asOffset, type Clock, type Scheduler } from '#kernel';
 import { Apply, View, encodeReplay, type ProjectionDescription, type ViewEvent, type WatchEvent } from '#views';
 import { encodeBatch, readAllFound, type RecordInput } from '#wire';
 import { InMemoryArchive, InMemorySnapshotCatalog } from '../../../libs/catalog/src/testing/index.js';
@@ -40,12 +40,29 @@ class CountsByTen extends Counts {
   }
 }
 
+@View<Count>({ topic: 'events', name: 'leases', version: 1, ttlMs: 1000, archive: true })
+class Leases extends Counts {
+  @Apply()
+  override any(state: Count | null, event: ViewEvent): Count {
+    return super.any(state, event);
+  }
+}
+
+@View<Count>({ topic: 'events', name: 'leases', version: 2, ttlMs: 1000, archive: true })
+class LaterLeases extends Leases {
+  @Apply()
+  override any(state: Count | null, event: ViewEvent): Count {
+    return super.any(state, event);
+  }
+}
+
 class World {
   readonly time = new VirtualTime();
   readonly log: MemoryCommandLog;
   readonly reports: string[] = [];
   readonly fileSystem = new MemoryFileSystem(this.time);
   readonly catalog = new InMemorySnapshotCatalog();
+  readonly archive = new InMemoryArchive(this.time);
 
   constructor(topics: readonly MemoryTopic[] = [{ name: 'events', partitions: 2 }]) {
     this.log = new MemoryCommandLog({ topics, clock: this.time, scheduler: this.time });
@@ -68,7 +85,7 @@ class World {
     });
     const host = new ViewHost({
       log: this.log,
-      archive: new InMemoryArchive(this.time),
+      archive: this.archive,
       snapshots: { store, intervalMs: 1_000_000 },
       clock,
       scheduler,
@@ -90,6 +107,16 @@ class World {
     const read = host.get({ view, partition: 0, key: Buffer.from(key), at, timeoutMs: 5000 });
     const { entry } = await this.time.until(read);
     return entry === null ? null : JSON.parse(entry.value.toString());
+  }
+
+  /** As `get`, where a state that has expired does as well. */
+  async getOrDeparted(host: ViewHost, key: string, linearizable = true): Promise<unknown> {
+    const barrier = await this.time.until(this.log.barrier({ topic: 'events', partition: 0 }));
+    const at = linearizable ? barrier : { offset: asOffset(0), time: null };
+    const asked = { view: 'leases', partition: 0, key: Buffer.from(key), at, timeoutMs: 5000 };
+    const { entry, departed } = await this.time.until(host.getOrDeparted(asked));
+    const { value } = entry ?? departed ?? { value: Buffer.from('null') };
+    return { state: JSON.parse(value.toString()) as unknown, archived: departed && departed.archivedAt !== null };
   }
 
   async described(host: ViewHost): Promise<ProjectionDescription> {
@@ -401,6 +428,29 @@ describe('a new version', () => {
     await world.time.advance(1000);
     expect(await world.get(host, 'a')).toEqual({ count: 210, last: 'new' });
     expect(await world.described(host)).toMatchObject({ version: 2, state: 'live' });
+  });
+
+  test('shows what has expired on its way to the archive, also when only a snapshot of it is left', async () => {
+    const world = new World();
+    const write = world.archive.write.bind(world.archive);
+    world.archive.write = () => Promise.reject(new TidelineError('not-ready', 'the archive is down'));
+    const first = world.host([Leases]);
+    await world.append(0, event('a', 'x'));
+    expect(await world.getOrDeparted(first, 'a')).toEqual({ state: { count: 1, last: 'x' }, archived: null });
+    await world.time.advance(2000);
+    expect(await world.getOrDeparted(first, 'a')).toEqual({ state: { count: 1, last: 'x' }, archived: false });
+    await world.time.until(first.finish(1000));
+    first.close();
+    const release = gate(world);
+    const second = world.host([LaterLeases]);
+    await world.time.advance(3000);
+    expect(await world.getOrDeparted(second, 'a', false)).toEqual({ state: { count: 1, last: 'x' }, archived: false });
+    release();
+    await world.time.advance(1000);
+    expect(await world.getOrDeparted(second, 'a')).toEqual({ state: { count: 1, last: 'x' }, archived: false });
+    world.archive.write = write;
+    await world.time.advance(31_000);
+    expect(await world.getOrDeparted(second, 'a')).toEqual({ state: { count: 1, last: 'x' }, archived: true });
   });
 
   test('is not ready before it has anything to show when nothing is left of the old one', async () => {

@@ -1,5 +1,5 @@
 import { ByteWriter } from '#kernel';
-import type { Entry, MapView, Position, Projection, ReadPoint } from '#views';
+import type { DepartedEntry, Entry, MapView, Position, Projection, ReadPoint } from '#views';
 import { writeFound, writeNotAnswered } from '#wire';
 import { positionOf, type HostedPartition } from './hosted-partition.js';
 
@@ -19,6 +19,15 @@ export const entryAt = (
   entry: (projection ?? view).get(key, at.time ?? view.logTime),
   position: positionOf(view),
 });
+
+/** What of the key has expired or was evicted and is in memory; where nothing is live. */
+export const departedAt = (
+  { view, projection }: Pick<Readable, 'view' | 'projection'>,
+  { key, partition, at }: { readonly key: Buffer; readonly partition: number; readonly at: ReadPoint },
+): DepartedEntry | null => {
+  const leaving = (projection ?? view).leaving(key, at.time ?? view.logTime);
+  return leaving === null ? null : { ...leaving, partition, archivedAt: null };
+};
 
 /** What one found entry takes, about; a buffer grows where it is more. */
 const FOUND_BYTES = 192;

@@ -63,6 +63,11 @@ const answer = (query: ViewQuery, method: number, payload: Buffer, responder: Re
   switch (method) {
     case viewServiceV1.get.method:
       return reply(query.get(viewServiceV1.get.decodeRequest(payload)), viewServiceV1.get.encodeResponse);
+    case viewServiceV1.getOrDeparted.method:
+      return reply(
+        query.getOrDeparted(viewServiceV1.getOrDeparted.decodeRequest(payload)),
+        viewServiceV1.getOrDeparted.encodeResponse,
+      );
     case viewServiceV1.getMany.method:
       return reply(query.getMany(viewServiceV1.getMany.decodeRequest(payload)), viewServiceV1.getMany.encodeResponse);
     case viewServiceV1.scan.method:

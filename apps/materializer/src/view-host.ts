@@ -1,4 +1,4 @@
-import type { Archive, ArchivedEntry as StoredInArchive } from '#catalog';
+import type { Archive } from '#catalog';
 import { SLOTS, TidelineError, asLogTime, asOffset, assert, type Clock, type Offset, type Scheduler } from '#kernel';
 import type { ClusterDescription, CommandLog, TopicDescription } from '#command-log';
 import {
@@ -13,7 +13,6 @@ import {
   type ViewType,
   type MapViewOptions,
   type ApplyResult,
-  type ArchivedEntry,
   type ArchivePage,
   type ArchiveRequest,
   type Entry,
@@ -26,6 +25,7 @@ import {
   type WatchChunk,
 } from '#views';
 import { Observable, type Subscription } from 'rxjs';
+import { ArchiveReader } from './archive-reader.js';
 import { ArchiveWriter } from './archive-writer.js';
 import { DigestWatch, type DigestMismatch } from './digest-watch.js';
 import { HostUpkeep } from './host-upkeep.js';
@@ -46,7 +46,7 @@ import { watchPartition } from './partition-watch.js';
 import { PositionWaiters } from './position-waiters.js';
 import type { Defect } from './defect-log.js';
 import { ProjectionVersions } from './projection-versions.js';
-import { entryAt, foundAt, type Readable } from './readable.js';
+import { departedAt, entryAt, foundAt, type Readable } from './readable.js';
 import { viewOptionsOf } from './view-options.js';
 import { SnapshotRounds } from './snapshot-rounds.js';
 import type { SnapshotSource, SnapshotStore } from './snapshot-store.js';
@@ -78,6 +78,7 @@ export class ViewHost implements ViewQuery {
   private readonly digestWatch: DigestWatch | null;
   readonly upkeep: HostUpkeep;
   private readonly projected: ProjectionVersions;
+  private readonly archiveReader: ArchiveReader;
   private mismatchFound: (mismatch: DigestMismatch) => void = () => undefined;
   private snapshotFailed: (view: string, partition: number, error: TidelineError) => void = () => undefined;
   private expired: (view: string, partition: number, count: number) => void = () => undefined;
@@ -117,7 +118,7 @@ export class ViewHost implements ViewQuery {
           this.views.delete(view.name);
           closeView(view, successor ? SUPERSEDED : undefined);
         },
-        restore: (id, topic, clusterId) => this.restoreAll(id, topic, clusterId),
+        restore: (id, definition, where) => this.restoreAll(id, definition, where),
         discard: (ids, by, where) => void this.discardSnapshots(ids, by, where),
       },
       log: options.log,
@@ -125,6 +126,7 @@ export class ViewHost implements ViewQuery {
       scheduler: options.scheduler,
       swapped: (view, version) => this.swapped(view, version),
     });
+    this.archiveReader = new ArchiveReader(options.archive);
     this.subscription = options.log.changes.subscribe((cluster) => this.follow(cluster));
     this.cancelHousekeeping = options.scheduler.after(HOUSEKEEPING_MS, this.housekeeping);
     const { snapshots, clock, scheduler } = options;
@@ -276,12 +278,16 @@ export class ViewHost implements ViewQuery {
     });
   }
 
-  private async restoreAll(id: string, topic: TopicDescription, clusterId: string): Promise<readonly MapView[] | null> {
+  private async restoreAll(
+    id: string,
+    definition: ProjectionDefinition,
+    { topic, clusterId }: { readonly topic: TopicDescription; readonly clusterId: string },
+  ): Promise<readonly MapView[] | null> {
     const { snapshots } = this.options;
     const maps: MapView[] = [];
     for (const { partition, group } of topic.partitions) {
       const source = { clusterId, view: id, partition, group };
-      const map = (await snapshots?.store.restore(source, projectionMapOptions({ archive: false }))) ?? null;
+      const map = (await snapshots?.store.restore(source, projectionMapOptions(definition))) ?? null;
       if (map === null) return null;
       maps.push(map);
     }
@@ -449,6 +455,16 @@ export class ViewHost implements ViewQuery {
     return this.when(request, request.at.offset, (readable) => entryAt(readable, request));
   }
 
+  async getOrDeparted(request: Parameters<ViewQuery['getOrDeparted']>[0]): ReturnType<ViewQuery['getOrDeparted']> {
+    const { name, ...read } = await this.when(request, request.at.offset, (readable) => {
+      const { entry, position } = entryAt(readable, request);
+      return { name: readable.name, entry, departed: entry === null ? departedAt(readable, request) : null, position };
+    });
+    if (read.entry !== null || read.departed !== null) return read;
+    // Memory first: what leaves it meanwhile is in the archive by then.
+    return { ...read, departed: await this.archiveReader.latest(name, request.key) };
+  }
+
   getMany(request: Parameters<ViewQuery['getMany']>[0]): ReturnType<ViewQuery['getMany']> {
     return this.when(request, request.at.offset, (readable) => foundAt(readable, request));
   }
@@ -562,26 +578,7 @@ export class ViewHost implements ViewQuery {
   }
 
   async archive(request: ArchiveRequest): Promise<ArchivePage> {
-    const { name: view } = this.named(request.view);
-    const { archive } = this.options;
-    if (archive === undefined) return { entries: [], cursor: null };
-    const { key, from, to, limit, cursor, latest } = request;
-    if (latest) {
-      const entry = key === null ? undefined : await archive.latest(view, key);
-      return { entries: entry ? [archivedOf(entry)] : [], cursor: null };
-    }
-    const page = await archive.query({
-      view,
-      limit,
-      ...(key !== null && { key }),
-      ...(from !== null && { from }),
-      ...(to !== null && { to }),
-      ...(cursor !== null && { cursor }),
-    });
-    return {
-      entries: page.entries.map(archivedOf),
-      cursor: page.cursor ?? null,
-    };
+    return this.archiveReader.page(this.named(request.view).name, request);
   }
 
   /** Why the archive did not take what expired, the last time it was tried; null when it did, everywhere. */
@@ -755,13 +752,6 @@ export class ViewHost implements ViewQuery {
     this.views.clear();
   }
 }
-
-const archivedOf = ({ key, value, contentType, ...entry }: StoredInArchive): ArchivedEntry => ({
-  ...entry,
-  key: Buffer.from(key),
-  value: Buffer.from(value),
-  contentType: contentType ?? null,
-});
 
 const haltedError = (name: string, { halt }: Projection): TidelineError => {
   const { offset, reason } = halt!;

@@ -430,7 +430,6 @@ export class TidelineClient {
           to: to === undefined ? null : asLogTime(to),
           limit: Math.min(left, ARCHIVE_PAGE),
           cursor,
-          latest: false,
         }),
         null,
         options,

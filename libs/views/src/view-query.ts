@@ -85,13 +85,21 @@ export interface WatchChunk {
   release(): void;
 }
 
-/** An entry that expired or was evicted, as the archive keeps it. */
-export interface ArchivedEntry extends Entry {
+/** An entry that expired or was evicted. */
+export interface DepartedEntry extends Entry {
   readonly partition: number;
-  /** Milliseconds since the Unix epoch, by the clock of the host that was first to write it. */
-  readonly archivedAt: number;
+  /**
+   * Milliseconds since the Unix epoch, by the clock of the host that was first to write it to the archive; null: it is in memory still, and on its
+   * way there.
+   */
+  readonly archivedAt: number | null;
   /** It had to make room while it was alive; `expiresAt` is when. */
   readonly evicted: boolean;
+}
+
+/** The same as the archive keeps it. */
+export interface ArchivedEntry extends DepartedEntry {
+  readonly archivedAt: number;
 }
 
 export interface ArchiveRequest {
@@ -106,8 +114,6 @@ export interface ArchiveRequest {
   readonly limit: number;
   /** From an earlier page of the same request. */
   readonly cursor: string | null;
-  /** Only what was written last of all there is of the key; the rest of the request does not matter. */
-  readonly latest: boolean;
 }
 
 export interface ArchivePage {
@@ -157,6 +163,21 @@ export interface ViewQuery {
     readonly at: ReadPoint;
     readonly timeoutMs: number;
   }): Promise<{ readonly entry: Entry | null; readonly position: Position }>;
+  /**
+   * As `get`; where nothing is live, what was written last under the key of all that has expired or was evicted: in memory while it waits for the
+   * archive, in the archive after that. Null for a view without one.
+   */
+  getOrDeparted(request: {
+    readonly view: string;
+    readonly partition: number;
+    readonly key: Buffer;
+    readonly at: ReadPoint;
+    readonly timeoutMs: number;
+  }): Promise<{
+    readonly entry: Entry | null;
+    readonly departed: DepartedEntry | null;
+    readonly position: Position;
+  }>;
   /** As `get`, of several keys of the partition. */
   getMany(request: {
     readonly view: string;
@@ -232,6 +253,6 @@ export interface ViewQuery {
     readonly at: ReadPoint;
     readonly timeoutMs: number;
   }): Promise<{ readonly events: readonly ParkedEvent[]; readonly more: boolean; readonly position: Position }>;
-  /** What has expired and is in the archive, all partitions together. Empty for a view without one. */
+  /** What has expired and is in the archive, all partitions together; not what is on its way there. Empty for a view without one. */
   archive(request: ArchiveRequest): Promise<ArchivePage>;
 }

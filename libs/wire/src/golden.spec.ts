@@ -307,6 +307,22 @@ service('view-service-v1', () => {
     answer: { results, position },
   });
   request('stats', view.stats, { request: undefined, answer: stats });
+  request('getOrDeparted', view.getOrDeparted, {
+    request: { view: 'orders', partition: 3, key: Buffer.from('k'), at: { offset, time: logTime }, timeoutMs: 2000 },
+    answer: { entry: plainEntry, departed: null, position },
+  });
+  request('getOrDeparted-archived', view.getOrDeparted, {
+    request: { view: 'orders', partition: 3, key: Buffer.from('k'), at: { offset, time: null }, timeoutMs: 2000 },
+    answer: {
+      entry: null,
+      departed: { ...plainEntry, partition: 3, archivedAt: CREATED + 9, evicted: false },
+      position,
+    },
+  });
+  request('getOrDeparted-waiting', view.getOrDeparted, {
+    request: { view: 'orders', partition: 3, key: Buffer.from('k'), at: { offset, time: null }, timeoutMs: 2000 },
+    answer: { entry: null, departed: { ...plainEntry, partition: 3, archivedAt: null, evicted: true }, position },
+  });
   request('archive', view.archive, {
     request: {
       view: 'orders',
@@ -315,7 +331,6 @@ service('view-service-v1', () => {
       to: null,
       limit: 100,
       cursor: '1.0.7.x',
-      latest: false,
     },
     answer: {
       entries: [{ ...plainEntry, partition: 1, archivedAt: CREATED + 9, evicted: true }],
@@ -323,7 +338,7 @@ service('view-service-v1', () => {
     },
   });
   request('archive-page', view.archive, {
-    request: { view: 'orders', key: null, from: null, to: logTime, limit: 1, cursor: null, latest: true },
+    request: { view: 'orders', key: null, from: null, to: logTime, limit: 1, cursor: null },
     answer: { entries: [], cursor: null },
   });
   stream('watch', view.watch, {

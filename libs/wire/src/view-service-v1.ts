@@ -26,6 +26,7 @@ import {
   readEnum,
   readLogTime,
   readOptionalBytes,
+  readOptionalU64,
   writeEnum,
   writeOptionalBytes,
   writeOptionalU64,
@@ -45,10 +46,13 @@ import type { Pieces, RequestCall, StreamCall } from './service-call.js';
  *                     → results · position
  *     0x0304 stats    → varint count × (string view · string topic · enum kind (map projection) · varint slots · varint entries · varint bytes
  *                       varint count × (varint partition · position · u64 commitOffset · string digest · varint entries · varint bytes))
- *     0x0305 archive  string view · optional (varint length, key) · optional u64 from · optional u64 to · varint limit · optional string cursor · bool latest
+ *     0x0305 archive  string view · optional (varint length, key) · optional u64 from · optional u64 to · varint limit · optional string cursor
  *                     → varint count × (varint partition · entry · u64 archivedAt · bool evicted) · optional string cursor
  *     0x0306 getMany  view read · u32 bytesMax · varint count × (varint length, key)
  *                     → position · found, of each key, to the end
+ *     0x0307 getOrDeparted  view read · varint length, key
+ *                     → optional entry · optional departed · position
+ *                       departed = varint partition · entry · optional u64 archivedAt · bool evicted
  *     0x0310 watch (stream)  string view · varint partition · varint length, prefix → items: watch events
  */
 export interface ViewGetRequest extends ViewReadMessage {
@@ -58,6 +62,16 @@ export interface ViewGetRequest extends ViewReadMessage {
 export interface ViewGetResponse {
   readonly entry: EntryMessage | null;
   readonly position: PositionMessage;
+}
+
+export interface DepartedEntryMessage extends EntryMessage {
+  readonly partition: number;
+  readonly archivedAt: number | null;
+  readonly evicted: boolean;
+}
+
+export interface ViewGetOrDepartedResponse extends ViewGetResponse {
+  readonly departed: DepartedEntryMessage | null;
 }
 
 export interface ViewGetManyRequest extends ViewReadMessage {
@@ -130,13 +144,10 @@ export interface ArchiveRequest {
   readonly to: LogTime | null;
   readonly limit: number;
   readonly cursor: string | null;
-  readonly latest: boolean;
 }
 
-export interface ArchivedEntryMessage extends EntryMessage {
-  readonly partition: number;
+export interface ArchivedEntryMessage extends DepartedEntryMessage {
   readonly archivedAt: number;
-  readonly evicted: boolean;
 }
 
 export interface ArchiveResponse {
@@ -156,6 +167,13 @@ export const encodeGetManyResponse = ({ found, position }: ViewGetManyResponse):
 export const decodeGetManyResponse = (payload: Buffer): ViewGetManyResponse =>
   readAll(payload, (reader) => ({ position: readPosition(reader), found: reader.rest() }));
 
+const writeOptionalEntry = (writer: ByteWriter, entry: EntryMessage | null): void => {
+  writer.bool(entry !== null);
+  if (entry !== null) writeEntry(writer, entry);
+};
+
+const readOptionalEntry = (reader: ByteReader): EntryMessage | null => (reader.bool() ? readEntry(reader) : null);
+
 const get: RequestCall<ViewGetRequest, ViewGetResponse> = {
   method: 0x0301,
   encodeRequest(request) {
@@ -167,13 +185,45 @@ const get: RequestCall<ViewGetRequest, ViewGetResponse> = {
       key: reader.lengthPrefixed(),
     })),
   encodeResponse({ entry, position }) {
-    const writer = new ByteWriter(64).bool(entry !== null);
-    if (entry !== null) writeEntry(writer, entry);
+    const writer = new ByteWriter(64);
+    writeOptionalEntry(writer, entry);
+    return writePosition(writer, position).finish();
+  },
+  decodeResponse: (payload) =>
+    readAll(payload, (reader) => ({ entry: readOptionalEntry(reader), position: readPosition(reader) })),
+};
+
+const writeDeparted = (
+  writer: ByteWriter,
+  { partition, archivedAt, evicted, ...entry }: DepartedEntryMessage,
+): void => {
+  writeEntry(writer.varint(partition), entry);
+  writeOptionalU64(writer, archivedAt);
+  writer.bool(evicted);
+};
+
+const readDeparted = (reader: ByteReader): DepartedEntryMessage => ({
+  partition: reader.varint(),
+  ...readEntry(reader),
+  archivedAt: readOptionalU64(reader),
+  evicted: reader.bool(),
+});
+
+const getOrDeparted: RequestCall<ViewGetRequest, ViewGetOrDepartedResponse> = {
+  method: 0x0307,
+  encodeRequest: get.encodeRequest,
+  decodeRequest: get.decodeRequest,
+  encodeResponse({ entry, departed, position }) {
+    const writer = new ByteWriter(64);
+    writeOptionalEntry(writer, entry);
+    writer.bool(departed !== null);
+    if (departed !== null) writeDeparted(writer, departed);
     return writePosition(writer, position).finish();
   },
   decodeResponse: (payload) =>
     readAll(payload, (reader) => ({
-      entry: reader.bool() ? readEntry(reader) : null,
+      entry: readOptionalEntry(reader),
+      departed: reader.bool() ? readDeparted(reader) : null,
       position: readPosition(reader),
     })),
 };
@@ -316,13 +366,13 @@ const readOptionalTime = (reader: ByteReader): LogTime | null => (reader.bool() 
 
 const archive: RequestCall<ArchiveRequest, ArchiveResponse> = {
   method: 0x0305,
-  encodeRequest({ view, key, from, to, limit, cursor, latest }) {
+  encodeRequest({ view, key, from, to, limit, cursor }) {
     const writer = new ByteWriter(64).string(view);
     writeOptionalBytes(writer, key);
     writeOptionalU64(writer, from);
     writeOptionalU64(writer, to);
     writeOptionalText(writer.varint(limit), cursor);
-    return writer.bool(latest).finish();
+    return writer.finish();
   },
   decodeRequest: (payload) =>
     readAll(payload, (reader) => ({
@@ -332,7 +382,6 @@ const archive: RequestCall<ArchiveRequest, ArchiveResponse> = {
       to: readOptionalTime(reader),
       limit: reader.varint(),
       cursor: readOptionalText(reader),
-      latest: reader.bool(),
     })),
   encodeResponse({ entries, cursor }) {
     const writer = new ByteWriter(1024).varint(entries.length);
@@ -376,4 +425,4 @@ const watch: StreamCall<ViewWatchRequest, readonly WatchEventMessage[]> = {
   decodeItem: decodeWatchItem,
 };
 
-export const viewServiceV1 = { get, getMany, scan, results, stats, archive, watch } as const;
+export const viewServiceV1 = { get, getOrDeparted, getMany, scan, results, stats, archive, watch } as const;

@@ -85,13 +85,15 @@ describe('the archive of a view', () => {
       etag: '"7"',
       'tideline-expires-at': '2026-03-01T09:00:00.000Z',
       'tideline-archived-at': '2026-03-01T10:00:00.000Z',
+      'tideline-departed': 'expired',
       'tideline-offset': expect.stringMatching(/^\d+$/),
     });
     await request(gateway.server).head('/v1/views/wide/entries/a').query({ archived: true }).expect(200);
     expect((await get('nothing', { archived: true }).expect(404)).body.code).toBe('unknown-entry');
     await request(gateway.server).put('/v1/views/wide/entries/a').send('two').expect(200);
     const live = await get('a', { archived: true }).expect(200);
-    expect(live.headers['tideline-archived-at']).toBeUndefined();
+    expect(live.headers).not.toHaveProperty('tideline-departed');
+    expect(live.headers).not.toHaveProperty('tideline-archived-at');
     expect((await get('a', { archived: 'maybe' }).expect(400)).body.details.parameter).toBe('archived');
   });
 

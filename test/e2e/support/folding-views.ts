@@ -148,7 +148,7 @@ export class FoldingViews implements ViewQuery {
   constructor(private readonly log: CommandLog) {}
 
   /** The cursor is the number of entries before it. */
-  async archive({ view, key, from, to, limit, cursor, latest }: ArchiveRequest): Promise<ArchivePage> {
+  async archive({ view, key, from, to, limit, cursor }: ArchiveRequest): Promise<ArchivePage> {
     const matching = this.archived.filter(
       (entry) =>
         entry.view === view &&
@@ -156,7 +156,6 @@ export class FoldingViews implements ViewQuery {
         (from === null || entry.expiresAt! >= from) &&
         (to === null || entry.expiresAt! < to),
     );
-    if (latest) return { entries: matching.toSorted((a, b) => b.offset - a.offset).slice(0, 1), cursor: null };
     const start = Number(cursor ?? 0);
     const entries = matching.slice(start, start + limit);
     const end = start + entries.length;
@@ -178,6 +177,13 @@ export class FoldingViews implements ViewQuery {
       entry: isLive(entry, request.at.time ?? folded.position.logTime) ? entry : null,
       position: folded.position,
     };
+  }
+
+  async getOrDeparted(request: Parameters<ViewQuery['getOrDeparted']>[0]) {
+    const { entry = null, position } = await this.get(request);
+    const { view, key } = request;
+    const gone = this.archived.filter((archived) => archived.view === view && archived.key.equals(key));
+    return { entry, departed: entry === null ? (gone.at(-1) ?? null) : null, position };
   }
 
   async getMany({ keys, bytesMax, ...request }: Parameters<ViewQuery['getMany']>[0]) {

@@ -49,7 +49,7 @@ export const registerArchiveRoutes = (fastify: FastifyInstance, services: Gatewa
         limit: parameters.integer('limit', { min: 1, max: LIMIT_MAX }, LIMIT_DEFAULT),
         cursor: cursorOf(parameters),
       };
-      const page = await services.reads.archive({ view: request.params.view, ...asked, latest: false });
+      const page = await services.reads.archive({ view: request.params.view, ...asked });
       return reply.type(JSON_CONTENT_TYPE).send(archiveToJson(page, services));
     },
   );

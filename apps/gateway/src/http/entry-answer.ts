@@ -1,8 +1,8 @@
 import { TidelineError } from '#kernel';
 import { PROBLEM_CONTENT_TYPE, toProblem, type Problem } from '#platform';
-import type { ArchivedEntry } from '#views';
+import type { DepartedEntry } from '#views';
 import { entityTag, matchesNoneOf } from '../entry-precondition.js';
-import { isoTime } from '../record-json.js';
+import { isoTime, reasonOf } from '../record-json.js';
 import type { EntryRead } from '../read-path.js';
 
 const DEFAULT_CONTENT_TYPE = 'application/octet-stream';
@@ -32,11 +32,11 @@ const httpDate = (ms: number): string => {
   return text;
 };
 
-/** What a GET of an entry answers; `archived`: what the archive has in place of an entry that is gone. */
+/** What a GET of an entry answers; `departed`: in place of one that is live. */
 export const entryAnswer = (
   view: string,
   read: EntryRead,
-  archived: ArchivedEntry | null,
+  departed: DepartedEntry | null,
   ifNoneMatch: string | undefined,
 ): EntryAnswer => {
   const { position, term, node } = read;
@@ -48,7 +48,7 @@ export const entryAnswer = (
     'tideline-node',
     String(node),
   ];
-  const entry = read.entry ?? archived;
+  const entry = read.entry ?? departed;
   if (entry === null) {
     const problem = unknownEntry(view);
     headers.push('content-type', `${PROBLEM_CONTENT_TYPE}; charset=utf-8`, 'cache-control', 'no-store');
@@ -56,7 +56,10 @@ export const entryAnswer = (
   }
   headers.push('etag', entityTag(entry.offset), 'cache-control', 'no-cache', 'last-modified', httpDate(entry.logTime));
   if (entry.expiresAt !== null) headers.push('tideline-expires-at', isoTime(entry.expiresAt));
-  if (archived !== null) headers.push('tideline-archived-at', isoTime(archived.archivedAt));
+  if (departed !== null) {
+    headers.push('tideline-departed', reasonOf(departed));
+    if (departed.archivedAt !== null) headers.push('tideline-archived-at', isoTime(departed.archivedAt));
+  }
   if (ifNoneMatch !== undefined && !matchesNoneOf(ifNoneMatch, entry.offset))
     return { status: 304, headers, body: null };
   const { contentType } = entry;

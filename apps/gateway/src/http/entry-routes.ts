@@ -117,14 +117,10 @@ export const registerEntryRoutes = (fastify: FastifyInstance, services: GatewayS
     const parameters = new RequestParameters(request.query, GET_PARAMETERS);
     const key = keyOf(services, request.params.key, parameters);
     const orArchived = parameters.flag('archived', false);
-    const read = await reads.get(request.params.view, key, parameters.consistency(), parameters.timeoutMs());
-    const archived = read.entry === null && orArchived ? await reads.archived(request.params.view, key) : null;
-    const { status, headers, body } = entryAnswer(
-      request.params.view,
-      read,
-      archived,
-      headerOf(request, 'if-none-match'),
-    );
+    const { view } = request.params;
+    const asked = [view, key, parameters.consistency(), parameters.timeoutMs()] as const;
+    const read = orArchived ? await reads.getOrDeparted(...asked) : { ...(await reads.get(...asked)), departed: null };
+    const { status, headers, body } = entryAnswer(view, read, read.departed, headerOf(request, 'if-none-match'));
     for (let i = 0; i < headers.length; i += 2) void reply.header(headers[i], headers[i + 1]);
     return body === null ? reply.code(status).send() : reply.code(status).send(body);
   });

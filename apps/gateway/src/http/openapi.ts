@@ -62,7 +62,7 @@ const CONSISTENCY: readonly Json[] = [
 const ARCHIVED = query(
   'archived',
   { ...boolean, default: false },
-  'Where there is no entry, the one of that key that was archived last (with Tideline-Archived-At)',
+  'Where no entry is live, the one of that key that expired or was evicted last, whether it is archived yet or not (with Tideline-Departed)',
 );
 
 const dataHeaders: Json = {
@@ -74,6 +74,21 @@ const dataHeaders: Json = {
   'Tideline-Node': { schema: integer, description: 'Id of that leader' },
 };
 const etag: Json = { ETag: { schema: string, description: '"OFFSET" of the record that wrote the entry' } };
+
+const lifeHeaders: Json = {
+  'Tideline-Expires-At': {
+    schema: { type: 'string', format: 'date-time' },
+    description: 'When the entry goes, or went',
+  },
+  'Tideline-Departed': {
+    schema: { enum: ['expired', 'evicted'] },
+    description: 'With archived=true: the entry is not in the view any more, and why',
+  },
+  'Tideline-Archived-At': {
+    schema: { type: 'string', format: 'date-time' },
+    description: 'When it was archived; not there while it waits in memory for the archive',
+  },
+};
 
 const json = (schema: Json): Json => ({ 'application/json': { schema } });
 const ok = (description: string, content: Json, headers: Json = {}): Json => ({
@@ -326,14 +341,7 @@ const entryPath: Json = {
         {
           ...dataHeaders,
           ...etag,
-          'Tideline-Expires-At': {
-            schema: { type: 'string', format: 'date-time' },
-            description: 'When the entry goes, or went',
-          },
-          'Tideline-Archived-At': {
-            schema: { type: 'string', format: 'date-time' },
-            description: 'It comes from the archive, and is not in the view any more',
-          },
+          ...lifeHeaders,
         },
       ),
       '304': { description: 'The caller has it' },
@@ -343,8 +351,10 @@ const entryPath: Json = {
     operationId: 'headEntry',
     tags: ['views'],
     summary: 'As GET, without the value',
-    parameters: CONSISTENCY,
-    responses: answers({ '200': { description: 'There is an entry', headers: { ...dataHeaders, ...etag } } }),
+    parameters: [...CONSISTENCY, ARCHIVED],
+    responses: answers({
+      '200': { description: 'There is an entry', headers: { ...dataHeaders, ...etag, ...lifeHeaders } },
+    }),
   },
   put: {
     operationId: 'putEntry',
@@ -531,7 +541,8 @@ export const openApiDocument = {
       get: {
         operationId: 'queryArchive',
         tags: ['views'],
-        summary: 'Entries that have expired and were archived, in the order in which they expired, page by page',
+        summary:
+          'Entries that have expired and are in the archive, not those on their way there, in the order in which they expired, page by page',
         parameters: [
           query('key', string, 'Only this key'),
           KEY_ENCODING,

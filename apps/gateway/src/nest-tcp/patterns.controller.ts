@@ -8,7 +8,7 @@ import { Observable } from 'rxjs';
 import { appendedOf, changeToJson, commandToJson, pageToJson, scanToJson, writtenToJson } from '../answers.js';
 import { entityTag, writeCondition } from '../entry-precondition.js';
 import { GatewayServices } from '../gateway-services.js';
-import { CONTENT_TYPE, archivedToJson, entryToJson, opOfJson, recordOfJson, recordToJson } from '../record-json.js';
+import { CONTENT_TYPE, departedToJson, entryToJson, opOfJson, recordOfJson, recordToJson } from '../record-json.js';
 import { recordsOfJson } from '../records-body.js';
 import { CONSISTENCY_PARAMETERS, RequestParameters, objectOf } from '../request-parameters.js';
 import {
@@ -76,11 +76,14 @@ export class PatternsController {
     const parameters = new RequestParameters(given, ['view', 'archived', ...KEY_MEMBERS, ...CONSISTENCY_PARAMETERS]);
     const view = parameters.text('view') ?? DEFAULT_NAME;
     const key = this.keyOf(given);
-    const orArchived = parameters.flag('archived', false);
-    const { entry } = await this.services.reads.get(view, key, parameters.consistency(), parameters.timeoutMs());
-    if (entry !== null) return JSON.parse(entryToJson(entry, this.services.isJson));
-    const archived = orArchived ? await this.services.reads.archived(view, key) : null;
-    return archived === null ? null : JSON.parse(archivedToJson(archived, this.services.isJson));
+    const { reads, isJson } = this.services;
+    const asked = [view, key, parameters.consistency(), parameters.timeoutMs()] as const;
+    const read = parameters.flag('archived', false)
+      ? await reads.getOrDeparted(...asked)
+      : { ...(await reads.get(...asked)), departed: null };
+    const { entry, departed } = read;
+    if (entry !== null) return JSON.parse(entryToJson(entry, isJson));
+    return departed === null ? null : JSON.parse(departedToJson(departed, isJson));
   }
 
   @MessagePattern({ cmd: 'set' })
