@@ -54,6 +54,7 @@ export class Client {
   evicted = 0;
   private written = 0;
   private gets = 0;
+  private looks = 0;
   private stopped = false;
   private session: SessionState | null = null;
   /** Ends the register operation under way without an answer. */
@@ -284,7 +285,7 @@ export class Client {
   /* ---- keys with a lifetime ---- */
 
   private putExpiring(): void {
-    const { queue, expiry, ledger } = this.world;
+    const { queue, expiry, departedEntries, ledger } = this.world;
     const key = `t.c${this.number}.${this.written}`;
     const value = this.value();
     const ttlMs = 200 + randomBelow(this.rng, 4000);
@@ -299,7 +300,10 @@ export class Client {
           { acks: 'quorum', idempotencyKey: key },
         ),
       (answer, doubt) => {
-        if ('value' in answer) expiry.written(key, queue.now);
+        if ('value' in answer) {
+          expiry.written(key, queue.now);
+          departedEntries.wrote(key, value, queue.now);
+        }
         const offset = 'value' in answer ? answer.value.offset : null;
         ledger.wrote({ topic: THINGS, value, fate: this.fateOf(answer, doubt), offset, once: true });
         this.done();
@@ -319,11 +323,30 @@ export class Client {
       return;
     }
     const invokedAt = this.world.queue.now;
+    if (this.world.swarm.archive !== 'none' && this.looks++ % 2 === 0) {
+      this.lookBack(key, invokedAt);
+      return;
+    }
     this.ask(
       (gateway) => this.linearizableGet(gateway, Buffer.from(key)),
       (answer) => {
         if ('value' in answer) {
           this.world.expiry.read(key, answer.value !== null, invokedAt, this.world.queue.now);
+        }
+        this.done();
+      },
+    );
+  }
+
+  /** As a read that also finds what has expired. */
+  private lookBack(key: string, invokedAt: number): void {
+    const { expiry, departedEntries, queue } = this.world;
+    this.ask(
+      (gateway) => gateway.reads.getOrDeparted(THINGS, Buffer.from(key), { kind: 'linearizable' }),
+      (answer) => {
+        if ('value' in answer) {
+          departedEntries.looked(key, answer.value, invokedAt, `client ${this.number}`);
+          expiry.read(key, answer.value.entry !== null, invokedAt, queue.now);
         }
         this.done();
       },

@@ -13,6 +13,7 @@ import {
   type Scheduler,
   type SeededRng,
 } from '#kernel';
+import type { Archive } from '#catalog';
 import { FixedLogNodeDirectory, RoutingCommandLog, type LogNode, type NodeDescription } from '#command-log';
 import { MetaController, ReplicaNode, type Group } from '#replica';
 import { LoopWrites, openDataDirectory, openPartitionLog, type DataDirectory, type PersistRequest } from '#storage';
@@ -27,6 +28,7 @@ import { ObservedLog } from './observed-log.js';
 import type { GroupRecord, Replica } from './observer.js';
 import { RemoteNode } from './remote-node.js';
 import { ShadowLog } from './shadow-log.js';
+import { SimulatedArchive } from './simulated-archive.js';
 import { must } from './violation.js';
 import { THINGS } from './place.js';
 import { talkRudely } from './rude-client.js';
@@ -274,10 +276,17 @@ export class Machine {
       pollMs: 1000,
     });
     this.log = log;
-    this.views = new ViewHost({ log, clock, scheduler });
+    const database = world.archives[swarm.archive === 'own' ? this.id - 1 : 0];
+    const archive = database && new SimulatedArchive(database, scheduler, rng.fork());
+    this.views = new ViewHost({ log, clock, scheduler, ...(archive && { archive }) });
     this.gateway = new GatewayServices({
       log,
-      views: mutant.localExpiry === true ? readingAtLocalTime(this.views, clock) : this.views,
+      views:
+        mutant.localExpiry === true
+          ? readingAtLocalTime(this.views, clock)
+          : mutant.archiveAlone === true
+            ? lookingBackInArchive(this.views, archive!)
+            : this.views,
       limits: { writeTimeoutMs: 4000, readTimeoutMs: 3000 },
       time: { clock, scheduler },
     });
@@ -475,6 +484,20 @@ export class Machine {
     }
   }
 }
+
+/** Mutant: between its expiry and the archive's write an entry is found nowhere. */
+const lookingBackInArchive = (views: ViewHost, archive: Archive): ViewQuery => {
+  const getOrDeparted: ViewQuery['getOrDeparted'] = async (request) => {
+    const read = await views.get(request);
+    const gone = read.entry === null ? await archive.latest(request.view, request.key) : undefined;
+    const departed =
+      gone === undefined
+        ? null
+        : { ...gone, key: request.key, value: Buffer.from(gone.value), contentType: gone.contentType ?? null };
+    return { ...read, departed };
+  };
+  return Object.assign(Object.create(views) as ViewHost, { getOrDeparted });
+};
 
 /** Mutant: entries expire by the clock of whoever is asked. */
 const readingAtLocalTime = (views: ViewHost, clock: Clock): ViewQuery => {

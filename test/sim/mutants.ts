@@ -10,6 +10,7 @@ export const MUTANTS = {
   'term-and-vote-apart': { replica: { voteWrittenLater: true } },
   'truncate-on-any-checksum-error': { truncateOnAnyDamage: true },
   'expiry-on-local-clock': { localExpiry: true },
+  'looks-back-in-the-archive-alone': { archiveAlone: true },
   'sessions-left-out-of-snapshots': { replica: { sessionsLeftOut: true } },
   'no-directory-sync': { disk: 'noDirectorySync' },
   'retry-after-failed-sync': { disk: 'hideSyncErrors' },
@@ -25,6 +26,8 @@ export interface Mutant {
   readonly truncateOnAnyDamage?: boolean;
   /** Views decide by their host's clock what has expired. */
   readonly localExpiry?: boolean;
+  /** What has expired is not looked for in memory. */
+  readonly archiveAlone?: boolean;
   readonly disk?: 'noDirectorySync' | 'hideSyncErrors';
 }
 

@@ -451,12 +451,25 @@ export class Nemesis {
     }
   }
 
+  /* ---- the archive ---- */
+
+  archiveAway(): void {
+    const { archives } = this.world;
+    if (archives.length === 0) return;
+    const database = this.any(archives);
+    database.isAway = true;
+    this.later(this.between(500, 8000), () => {
+      database.isAway = false;
+    });
+  }
+
   /** Everything is put right; machines whose disks are past help stay down. */
   stop(): void {
     const { world } = this;
     this.stopped = true;
     this.note('no more faults');
     world.network.calm();
+    for (const database of world.archives) database.isAway = false;
     for (const machine of world.machines) {
       const { disk } = machine;
       world.queue.resume(machine.id);

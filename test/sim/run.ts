@@ -84,6 +84,8 @@ export const runSeed = (
       digests: world?.equalDigests.compared ?? 0,
       restores: world?.viewIsFold.restored ?? 0,
       expiries: world?.expiry.absences ?? 0,
+      departedWaiting: world?.departedEntries.waiting ?? 0,
+      departedArchived: world?.departedEntries.archived ?? 0,
       commands:
         world === null ? 0 : [...world.references.values()].reduce((total, { types }) => total + types.commands, 0),
       tailed: tailers.reduce((total, tailer) => total + tailer.checker.batches, 0),

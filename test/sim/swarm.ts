@@ -1,6 +1,7 @@
 import { randomBelow, randomChance, type Rng } from '#kernel';
 import type { DiskFaults } from '../../libs/storage/src/testing/index.js';
 import type { MutantName } from './mutants.js';
+import { ARCHIVES } from './simulated-archive.js';
 
 /** What one run does: drawn from the seed, so that each run has its own subset of faults and its own rates. */
 export interface Swarm {
@@ -38,6 +39,8 @@ export interface Swarm {
   readonly electionTimeoutMs: number;
   /** Linearizable reads are answered by lease. */
   readonly readLease: boolean;
+  /** Of `things`. */
+  readonly archive: (typeof ARCHIVES)[number];
 }
 
 export const FAULT_KINDS = [
@@ -62,6 +65,7 @@ export const FAULT_KINDS = [
   'transfer',
   'trim',
   'disconnect',
+  'archiveAway',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -98,6 +102,7 @@ export const drawSwarm = (rng: Rng, mutant: MutantName | null, size: number | nu
     transfer: sometimes(0.35, 2000, 12_000),
     trim: sometimes(0.5, 1000, 8000),
     disconnect: sometimes(0.3, 2000, 12_000),
+    archiveAway: 0,
   };
   const slow = randomChance(rng, 0.3);
   const swarm: Swarm = {
@@ -130,9 +135,17 @@ export const drawSwarm = (rng: Rng, mutant: MutantName | null, size: number | nu
     readLease: randomChance(rng, 0.4),
     directWrites: oneOf(rng, ['done', 'done', 'refused-at-open', 'refused-at-write'] as const),
     loopWrites: randomChance(rng, 0.7),
+    archive: 'none',
   };
-  return mutant === null ? swarm : forMutant(swarm, mutant, rng);
+  return mutant === null ? withArchive(swarm, rng) : forMutant(swarm, mutant, rng);
 };
+
+/** An archive in two runs of three; its database goes away in most of them. */
+const withArchive = (swarm: Swarm, rng: Rng): Swarm => ({
+  ...swarm,
+  archive: oneOf(rng, ARCHIVES),
+  everyMs: { ...swarm.everyMs, archiveAway: randomChance(rng, 0.7) ? between(rng, 1000, 8000) : 0 },
+});
 
 /** A defect that only a certain fault brings to light gets that fault. */
 const forMutant = (swarm: Swarm, mutant: MutantName, rng: Rng): Swarm => {
@@ -167,6 +180,8 @@ const forMutant = (swarm: Swarm, mutant: MutantName, rng: Rng): Swarm => {
     }
     case 'expiry-on-local-clock':
       return more('clockJump');
+    case 'looks-back-in-the-archive-alone':
+      return { ...more('archiveAway'), archive: 'shared' };
     case 'read-without-round':
       // A leader that stood still answers before it hears of its successor.
       return { ...more('pause'), everyMs: { ...base.everyMs, membership: 0, pause: between(rng, 1500, 3000) } };

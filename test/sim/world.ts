@@ -1,9 +1,21 @@
-import { META_GROUP, SeededRng, asGroupId, asNodeId, type GroupId, type NodeId } from '#kernel';
+import {
+  META_GROUP,
+  SeededRng,
+  VIEW_DEFAULTS,
+  asGroupId,
+  asNodeId,
+  asOffset,
+  hashKey,
+  partitionOf,
+  type GroupId,
+  type NodeId,
+} from '#kernel';
 import type { NodeDescription } from '#command-log';
 import type { TopicSpec } from '#replica';
 import { DiskDown } from '../../libs/storage/src/testing/index.js';
 import { ApplyNeverThrowsChecker } from './checkers/apply-never-throws.js';
 import { BoundsChecker } from './checkers/bounds.js';
+import { DepartedEntriesChecker } from './checkers/departed-entries.js';
 import { DurableAcknowledgementsChecker } from './checkers/durable-acknowledgements.js';
 import { DurableQuorumChecker } from './checkers/durable-quorum.js';
 import { DurableReadsChecker } from './checkers/durable-reads.js';
@@ -34,6 +46,7 @@ import { Network } from './network.js';
 import { GroupRecord, Observer, type Replica } from './observer.js';
 import { EVENTS, THINGS, type Place } from './place.js';
 import { ReferenceView } from './reference-view.js';
+import { ArchiveDatabase } from './simulated-archive.js';
 import type { Swarm } from './swarm.js';
 import { Trace } from './trace.js';
 import { rethrowViolation } from './violation.js';
@@ -41,6 +54,8 @@ import { WriteLedger } from './write-ledger.js';
 
 /** How often hosts are asked for their digests and queues for their length. */
 const SAMPLE_MS = 500;
+/** By then a database that is there has answered. */
+const ARCHIVE_ANSWER_MS = 5000;
 
 /** Machines, the network between them, and those who watch. */
 export class World {
@@ -58,6 +73,9 @@ export class World {
   /** The metadata's first. */
   readonly groups: readonly GroupId[];
 
+  /** One that all share, one for each machine, or none. */
+  readonly archives: readonly ArchiveDatabase[];
+
   /** What the committed logs of `things` add up to, by group. */
   readonly references = new Map<GroupId, ReferenceView>();
   readonly ledger = new WriteLedger((group) => this.topicOf(group));
@@ -68,6 +86,7 @@ export class World {
   readonly trueOutcomes = new TrueOutcomesChecker(this.ledger);
   readonly durableReads = new DurableReadsChecker();
   readonly expiry = new ExpiryChecker();
+  readonly departedEntries = new DepartedEntriesChecker();
   readonly keptAcknowledgements = new KeptAcknowledgementsChecker();
   readonly keptSuffix = new KeptSuffixChecker();
   readonly oneChange = new OneChangeChecker();
@@ -85,9 +104,15 @@ export class World {
     this.nodeDescriptions = describeNodes(swarm.nodes);
     this.firstVoters = this.nodeDescriptions.slice(0, swarm.voters).map(({ id }) => id);
     this.topics = [
-      { name: THINGS, partitions: swarm.partitions },
+      {
+        name: THINGS,
+        partitions: swarm.partitions,
+        view: { kind: 'map', ...VIEW_DEFAULTS, archive: swarm.archive !== 'none' },
+      },
       { name: EVENTS, view: { kind: 'none' } },
     ];
+    const databases = { none: 0, shared: 1, own: swarm.nodes }[swarm.archive];
+    this.archives = Array.from({ length: databases }, () => new ArchiveDatabase(() => Math.floor(this.queue.now)));
     this.things = Array.from({ length: swarm.partitions }, (_, partition) => ({
       topic: THINGS,
       partition,
@@ -253,12 +278,34 @@ export class World {
       if (machine.isOutcast) for (const replica of machine.replicas) this.keptAcknowledgements.outcast(replica);
       if (machine.unusable !== null) continue;
       for (const reference of this.references.values()) this.compare(machine, reference);
+      if (this.swarm.archive !== 'none') this.lookBack(machine);
     }
-    this.run(1);
+    // Until the archive has answered, too.
+    this.run(this.swarm.archive === 'none' ? 1 : ARCHIVE_ANSWER_MS);
     this.linearizability.end();
     this.viewIsFold.end();
     this.exactlyOnce.end();
     this.trueOutcomes.end();
+  }
+
+  /** A host that has applied everything has all that expired, or its archive does. */
+  private lookBack(machine: Machine): void {
+    const { views } = machine;
+    for (const text of views === null ? [] : this.departedEntries.keys()) {
+      const key = Buffer.from(text);
+      const partition = partitionOf(hashKey(key), this.swarm.partitions);
+      const { model } = this.references.get(this.things[partition].group)!;
+      const at = { offset: asOffset(0), time: null };
+      void views!.getOrDeparted({ view: THINGS, partition, key, at, timeoutMs: 1000 }).then(
+        (read) => {
+          if (read.position.offset !== model.offset) return;
+          this.departedEntries.looked(text, read, this.queue.now, `the host on node ${machine.id}`);
+        },
+        // As above; or the archive's answer was lost.
+        () => undefined,
+      );
+    }
+    this.queue.settle();
   }
 
   private compare(machine: Machine, reference: ReferenceView): void {

@@ -168,11 +168,12 @@ export const SCENARIOS = {
   },
 
   'clock jump during TTL traffic': {
-    swarm: quiet,
+    swarm: (swarm) => ({ ...quiet(swarm), archive: 'shared' }),
     play(world) {
       for (const [round, jump] of [3000, -8000, 3_600_000, -500].entries()) {
         const leader = elected(world);
         leader.wallOffsetMs += jump;
+        for (const database of world.archives) database.isAway = round % 2 === 0;
         world.trace.note(`the clock of node ${leader.id} jumps by ${jump} ms`);
         world.run(3000);
         if (round % 2 === 1) {
@@ -182,6 +183,7 @@ export const SCENARIOS = {
         }
       }
       must(world.expiry.absences > 0, 24, 'entries were to expire');
+      must(world.departedEntries.waiting > 0, 29, 'entries were to be found on their way to the archive');
     },
   },
 
