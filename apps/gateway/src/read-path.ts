@@ -58,11 +58,8 @@ export interface Foundation {
 
 export interface EntryRead extends Foundation {
   readonly entry: Entry | null;
-}
-
-export interface EntryOrDepartedRead extends EntryRead {
-  /** Where nothing is live: what of the key has expired or was evicted last. */
-  readonly departed: DepartedEntry | null;
+  /** Where nothing is live, and it was asked for: what of the key has expired or was evicted last. */
+  readonly departed?: DepartedEntry | null;
 }
 
 export interface ScanRequest {
@@ -134,12 +131,7 @@ export class ReadPath {
   }
 
   /** As `get`; where nothing is live, what has departed last, whether the archive has it by now or not. */
-  async getOrDeparted(
-    viewName: string,
-    key: Buffer,
-    consistency: Consistency,
-    timeoutMs?: number,
-  ): Promise<EntryOrDepartedRead> {
+  async getOrDeparted(viewName: string, key: Buffer, consistency: Consistency, timeoutMs?: number): Promise<EntryRead> {
     const { view, topic } = await this.parts.topics.readable(viewName);
     const partition = partitionOf(hashKey(key), topic.partitions.length);
     const { at, term, node } = await this.vouch(topic, partition, consistency, timeoutMs);

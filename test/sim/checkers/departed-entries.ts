@@ -1,10 +1,5 @@
-import type { DepartedEntry, Entry } from '#views';
+import type { EntryRead } from '../../../apps/gateway/src/read-path.js';
 import { must } from '../violation.js';
-
-export interface LookBack {
-  readonly entry: Entry | null;
-  readonly departed: DepartedEntry | null;
-}
 
 /**
  * 29: an entry of a view with an archive that was acknowledged, and that nobody overwrites or deletes, is live or has departed: a read that looks back finds
@@ -27,7 +22,12 @@ export class DepartedEntriesChecker {
   }
 
   /** `who`: for the message. */
-  looked(key: string, { entry, departed }: LookBack, invokedAt: number, who: string): void {
+  looked(
+    key: string,
+    { entry, departed = null }: Pick<EntryRead, 'entry' | 'departed'>,
+    invokedAt: number,
+    who: string,
+  ): void {
     must(entry === null || departed === null, 29, () => `${who} finds key ${key} live and departed`);
     const written = this.written.get(key);
     if (written === undefined || written.at >= invokedAt) return;

@@ -91,7 +91,7 @@ export const getEntriesDirectly = (
     answer: ({ view, key, consistency, timeoutMs }, head, _body, reply) => {
       const began = clock.monotonicMs();
       const answer = (read: EntryRead): void => {
-        const { status, headers, body } = entryAnswer(view, read, null, head.headers['if-none-match']);
+        const { status, headers, body } = entryAnswer(view, read, head.headers['if-none-match']);
         reply.send(status, headers, body);
         observe((clock.monotonicMs() - began) / 1000, status);
       };

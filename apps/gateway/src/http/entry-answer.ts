@@ -1,6 +1,5 @@
 import { TidelineError } from '#kernel';
 import { PROBLEM_CONTENT_TYPE, toProblem, type Problem } from '#platform';
-import type { DepartedEntry } from '#views';
 import { entityTag, matchesNoneOf } from '../entry-precondition.js';
 import { isoTime, reasonOf } from '../record-json.js';
 import type { EntryRead } from '../read-path.js';
@@ -32,14 +31,9 @@ const httpDate = (ms: number): string => {
   return text;
 };
 
-/** What a GET of an entry answers; `departed`: in place of one that is live. */
-export const entryAnswer = (
-  view: string,
-  read: EntryRead,
-  departed: DepartedEntry | null,
-  ifNoneMatch: string | undefined,
-): EntryAnswer => {
-  const { position, term, node } = read;
+/** What a GET of an entry answers. */
+export const entryAnswer = (view: string, read: EntryRead, ifNoneMatch: string | undefined): EntryAnswer => {
+  const { position, term, node, departed = null } = read;
   const headers = [
     'tideline-offset',
     String(position.offset),

@@ -119,8 +119,8 @@ export const registerEntryRoutes = (fastify: FastifyInstance, services: GatewayS
     const orArchived = parameters.flag('archived', false);
     const { view } = request.params;
     const asked = [view, key, parameters.consistency(), parameters.timeoutMs()] as const;
-    const read = orArchived ? await reads.getOrDeparted(...asked) : { ...(await reads.get(...asked)), departed: null };
-    const { status, headers, body } = entryAnswer(view, read, read.departed, headerOf(request, 'if-none-match'));
+    const read = await (orArchived ? reads.getOrDeparted(...asked) : reads.get(...asked));
+    const { status, headers, body } = entryAnswer(view, read, headerOf(request, 'if-none-match'));
     for (let i = 0; i < headers.length; i += 2) void reply.header(headers[i], headers[i + 1]);
     return body === null ? reply.code(status).send() : reply.code(status).send(body);
   });

@@ -78,10 +78,8 @@ export class PatternsController {
     const key = this.keyOf(given);
     const { reads, isJson } = this.services;
     const asked = [view, key, parameters.consistency(), parameters.timeoutMs()] as const;
-    const read = parameters.flag('archived', false)
-      ? await reads.getOrDeparted(...asked)
-      : { ...(await reads.get(...asked)), departed: null };
-    const { entry, departed } = read;
+    const orArchived = parameters.flag('archived', false);
+    const { entry, departed = null } = await (orArchived ? reads.getOrDeparted(...asked) : reads.get(...asked));
     if (entry !== null) return JSON.parse(entryToJson(entry, isJson));
     return departed === null ? null : JSON.parse(departedToJson(departed, isJson));
   }
