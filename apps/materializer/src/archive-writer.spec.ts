@@ -6,7 +6,7 @@ import type { ReadPoint } from '#views';
 import { encodeBatch, encodeOp, type RecordInput } from '#wire';
 import { InMemoryArchive } from '../../../libs/catalog/src/testing/index.js';
 import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
-import { ARCHIVE_BATCH_ENTRIES_MAX } from './archive-writer.js';
+import { ARCHIVE_BATCH_ENTRIES_MAX, ARCHIVE_WRITES_MAX } from './archive-writer.js';
 import { ViewHost } from './view-host.js';
 
 const VIEW = 'sessions';
@@ -174,6 +174,36 @@ describe('a view with an archive', () => {
       7,
     ]);
     expect(await inMemory(views)).toBe(0);
+  });
+
+  test('has a bounded number of batches under way, and lets go of one a turn', async () => {
+    const { time, archive, append, inMemory, views } = await start();
+    let release = (): void => undefined;
+    archive.hold = new Promise((resolve) => (release = resolve));
+    const count = ARCHIVE_BATCH_ENTRIES_MAX * (ARCHIVE_WRITES_MAX + 2);
+    for (let n = 0; n < count; n += ARCHIVE_BATCH_ENTRIES_MAX) {
+      await append(...Array.from({ length: ARCHIVE_BATCH_ENTRIES_MAX }, (_, k) => put(`k${n + k}`, 'v', 60_000)));
+    }
+    await time.advance(61_000);
+    expect(archive.attempts).toBe(ARCHIVE_WRITES_MAX);
+    expect(await inMemory(views)).toBe(count);
+    const gone: number[] = [];
+    views.onExpired((_view, _partition, some) => gone.push(some));
+    archive.hold = null;
+    release();
+    await time.advance(1000);
+    expect(gone).toEqual(Array.from({ length: ARCHIVE_WRITES_MAX + 2 }, () => ARCHIVE_BATCH_ENTRIES_MAX));
+    expect(await inMemory(views)).toBe(0);
+  });
+
+  test('has a bounded number of bytes under way', async () => {
+    const { time, archive, append } = await start();
+    archive.hold = new Promise(() => undefined);
+    const value = 'x'.repeat(900_000);
+    for (let n = 0; n < 40; n++) await append(put(`k${n}`, value, 60_000));
+    await time.advance(61_000);
+    // Each of more than 4 MiB, the last of which reaches 16.
+    expect(archive.attempts).toBe(4);
   });
 
   test('archives nothing twice when a host starts anew on the same log', async () => {

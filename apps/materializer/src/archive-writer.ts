@@ -7,8 +7,13 @@ export const ARCHIVE_BATCH_ENTRIES_MAX = 1000;
 const ARCHIVE_BATCH_BYTES_MAX = 4 * 1024 * 1024;
 /** A view whose overwritten, not yet archived entries take this much applies nothing more until the archive has some of them. */
 export const ARCHIVE_QUEUE_BYTES_MAX = 64 * 1024 * 1024;
-/** Under way at a time, so that the archive need not wait for this view, nor the view for the archive. */
-const WRITES_MAX = 3;
+/**
+ * Under way at a time, so that the archive need not wait for this view, nor the view for the archive, which may put those that have come while it
+ * wrote into one transaction.
+ */
+export const ARCHIVE_WRITES_MAX = 16;
+/** Keys and values of these, about. */
+const ARCHIVE_WRITTEN_BYTES_MAX = 16 * 1024 * 1024;
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 30_000;
 
@@ -32,7 +37,11 @@ export interface ArchiveWriterOptions {
 export class ArchiveWriter {
   /** Why the last write failed; null when it did not. */
   lastError: TidelineError | null = null;
-  private readonly writing = new Set<readonly LeavingEntry[]>();
+  /** With their bytes, until they have left memory. */
+  private readonly writing = new Map<readonly LeavingEntry[], number>();
+  private bytesWriting = 0;
+  /** Of these, those that the archive has. */
+  private readonly archived: (readonly LeavingEntry[])[] = [];
   private workDeferred = false;
   private retryMs = RETRY_MS_MIN;
   private cancelRetry: (() => void) | null = null;
@@ -45,9 +54,23 @@ export class ArchiveWriter {
     return this.options.state.archiveQueueBytes >= ARCHIVE_QUEUE_BYTES_MAX;
   }
 
-  /** Writes some of what is due, unless enough is under way or it waits to try again; the rest a turn later. */
+  /** Lets go of some of what was written or writes some of what is due, unless enough is under way or it waits to try again; the rest a turn later. */
   work(): void {
-    if (this.closed || this.cancelRetry !== null || this.writing.size >= WRITES_MAX) return;
+    if (this.closed) return;
+    const archived = this.archived.shift();
+    if (archived !== undefined) {
+      this.remove(archived);
+      this.workLater();
+    } else if (
+      this.cancelRetry === null &&
+      this.writing.size < ARCHIVE_WRITES_MAX &&
+      this.bytesWriting < ARCHIVE_WRITTEN_BYTES_MAX
+    ) {
+      this.writeDue();
+    }
+  }
+
+  private writeDue(): void {
     const { archive, state } = this.options;
     const due = state.take({
       until: state.logTime,
@@ -55,7 +78,9 @@ export class ArchiveWriter {
       bytesMax: ARCHIVE_BATCH_BYTES_MAX,
     });
     if (due.length === 0) return;
-    this.writing.add(due);
+    const bytes = due.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
+    this.writing.set(due, bytes);
+    this.bytesWriting += bytes;
     archive.write(due.map(this.archiveEntry)).then(
       () => this.written(due),
       (error: unknown) => this.failed(due, toTidelineError(error)),
@@ -74,21 +99,30 @@ export class ArchiveWriter {
 
   private written(entries: readonly LeavingEntry[]): void {
     if (this.closed) return;
-    this.writing.delete(entries);
-    const removed = this.options.state.removeExpired(entries);
     // Unless one that was under way beside it has failed since.
     if (this.cancelRetry === null) {
       this.lastError = null;
       this.retryMs = RETRY_MS_MIN;
     }
+    this.archived.push(entries);
+    this.workLater();
+  }
+
+  private remove(entries: readonly LeavingEntry[]): void {
+    this.over(entries);
+    const removed = this.options.state.removeExpired(entries);
     // Those that were evicted were out of the index already, and are counted since.
     this.options.removed(removed - entries.filter(({ evicted }) => evicted).length);
-    this.workLater();
+  }
+
+  private over(entries: readonly LeavingEntry[]): void {
+    this.bytesWriting -= this.writing.get(entries)!;
+    this.writing.delete(entries);
   }
 
   private failed(entries: readonly LeavingEntry[], error: TidelineError): void {
     if (this.closed) return;
-    this.writing.delete(entries);
+    this.over(entries);
     this.options.state.putBack(entries);
     this.lastError = error;
     this.options.failed(error);
@@ -120,7 +154,7 @@ export class ArchiveWriter {
     if (this.closed) return;
     this.closed = true;
     this.cancelRetry?.();
-    for (const entries of this.writing) this.options.state.putBack(entries);
+    for (const entries of this.writing.keys()) this.options.state.putBack(entries);
     this.writing.clear();
   }
 }

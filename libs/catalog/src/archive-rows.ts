@@ -18,7 +18,7 @@ const COLUMNS = [
   'evicted',
 ] as const;
 const INSERT = `INSERT INTO ${ARCHIVE_TABLE} (${COLUMNS.join(', ')})`;
-const IDEMPOTENT = 'ON CONFLICT (view, key_digest, "offset") DO NOTHING';
+const IDEMPOTENT = 'ON CONFLICT (view, partition, "offset", key_digest) DO NOTHING';
 
 const SQLITE_INSERT = `${INSERT} VALUES (${COLUMNS.map(() => '?').join(', ')}) ${IDEMPOTENT}`;
 /** One parameter a column, however many rows: the statement is the same for every batch. */
@@ -55,12 +55,13 @@ export const parametersOf = (entry: ArchiveEntry, archivedAt: number): ArchivePa
   entry.evicted ? 1 : 0,
 ];
 
-/**
- * Rows in the order of the index, most of which are far apart in it: neighbours find its pages at hand, and two hosts that write the same
- * rows at the same time wait for each other in one order.
- */
-export const inOrder = (rows: readonly ArchiveParameters[]): ArchiveParameters[] =>
-  rows.toSorted((a, b) => Buffer.compare(a[1], b[1]));
+/** By the primary key: an index grows at its end, and two hosts that write the same rows at the same time wait for each other in one order. */
+export const inOrder = (rows: readonly ArchiveParameters[]): ArchiveParameters[] => rows.toSorted(byPrimaryKey);
+
+const byPrimaryKey = (a: ArchiveParameters, b: ArchiveParameters): number => {
+  if (a[0] !== b[0]) return a[0] < b[0] ? -1 : 1;
+  return a[3] - b[3] || a[2] - b[2] || Buffer.compare(a[1], b[1]);
+};
 
 export const columnsOf = (rows: readonly ArchiveParameters[]): unknown[][] =>
   COLUMNS.map((_, column) => rows.map((row) => row[column]));
@@ -69,13 +70,16 @@ export const columnsOf = (rows: readonly ArchiveParameters[]): unknown[][] =>
 const asBuffer = (bytes: Uint8Array): Buffer =>
   Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-/** Writes rows in one transaction, synced when it returns; says how many were new. */
-export const sqliteInsert = (database: BetterSqlite3.Database): ((rows: readonly ArchiveParameters[]) => number) => {
+/** Writes rows in one transaction, synced when it returns; says of each list how many were new. */
+export type SqliteInsert = (lists: readonly (readonly ArchiveParameters[])[]) => number[];
+
+export const sqliteInsert = (database: BetterSqlite3.Database): SqliteInsert => {
   const statement = database.prepare<ArchiveParameters>(SQLITE_INSERT);
-  const insert = database.transaction((rows: readonly ArchiveParameters[]) => {
+  const insertList = (rows: readonly ArchiveParameters[]): number => {
     let written = 0;
     for (const row of inOrder(rows)) written += statement.run(...row).changes;
     return written;
-  });
-  return (rows) => insert.immediate(rows);
+  };
+  const insert = database.transaction((lists: Parameters<SqliteInsert>[0]) => lists.map(insertList));
+  return (lists) => insert.immediate(lists);
 };

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Test } from '@nestjs/testing';
 import { asLogTime, asOffset, asPartitionId, type Clock } from '#kernel';
-import type { Archive, ArchiveEntry } from './archive.js';
+import { keyDigest, type Archive, type ArchiveEntry } from './archive.js';
 import { ARCHIVE, CATALOG, CatalogModule, SNAPSHOT_CATALOG } from './catalog-module.js';
 import { openCatalog, type Catalog } from './catalog.js';
 import { dataSourceOptions, openDataSource, withoutPassword } from './data-source.js';
@@ -118,6 +118,65 @@ describe('the catalog on SQLite', () => {
     const dataSource = await openDataSource(`sqlite:${directory}/pragmas.sqlite`);
     expect(await dataSource.query('PRAGMA journal_mode')).toEqual([{ journal_mode: 'wal' }]);
     expect(await dataSource.query('PRAGMA synchronous')).toEqual([{ synchronous: 2 }]);
+    await dataSource.destroy();
+  });
+
+  test('an archive from before its rows had an order keeps them all', async () => {
+    const url = `sqlite:${directory}/before.sqlite`;
+    const before = await openDataSource(url);
+    await before.undoLastMigration();
+    const columns = 'view, key_digest, "offset", partition, key, value, log_time, expires_at, archived_at, evicted';
+    const values = [...Array(10).keys()].map((n) => [keyDigest(Buffer.from(`k${n % 3}`)), n, Buffer.from(`k${n % 3}`)]);
+    for (const [digest, offset, key] of values) {
+      await before.query(`INSERT INTO tideline_archive (${columns}) VALUES ('v', ?, ?, 4, ?, x'01', 5, 6, 7, ?)`, [
+        digest,
+        offset,
+        key,
+        Number(offset) % 2,
+      ]);
+    }
+    await before.destroy();
+    const { archive, close } = await openCatalog(url);
+    const page = await archive.query({ view: 'v', limit: 100 });
+    expect(page.entries.map(({ key, offset, evicted }) => [String(key), offset, evicted])).toEqual(
+      values.map(([, offset, key]) => [String(key), offset, Number(offset) % 2 === 1]),
+    );
+    expect(await archive.latest('v', Buffer.from('k1'))).toMatchObject({ offset: 7, partition: 4, archivedAt: 7 });
+    const [again] = page.entries;
+    expect(await archive.write([again, { ...again, offset: asOffset(10) }])).toBe(1);
+    await close();
+  });
+
+  test('finds what is asked for by an index', async () => {
+    const dataSource = await openDataSource(`sqlite:${directory}/plans.sqlite`);
+    const archive = new SqlArchive(dataSource, 'sqlite');
+    await archive.write(Array.from({ length: 500 }, (_, n) => ({ ...entry, key: Buffer.from(`k${n}`) })));
+    const asked: { query: string; parameters: unknown[] }[] = [];
+    const nothing = (): void => undefined;
+    dataSource.logger = {
+      logQuery: (query, parameters) => void asked.push({ query, parameters: parameters as unknown[] }),
+      logQueryError: nothing,
+      logQuerySlow: nothing,
+      logSchemaBuild: nothing,
+      logMigration: nothing,
+      log: nothing,
+    };
+    const plansOf = async (work: () => Promise<unknown>): Promise<string[]> => {
+      asked.length = 0;
+      await work();
+      const plans: { detail: string }[][] = [];
+      for (const { query, parameters } of asked.splice(0)) {
+        plans.push(await dataSource.query(`EXPLAIN QUERY PLAN ${query}`, parameters));
+      }
+      return plans.map((steps) => steps.map(({ detail }) => detail).join('; '));
+    };
+    const key = Buffer.from('k7');
+    const byKey = expect.stringContaining('USING INDEX tideline_archive_by_key');
+    expect(await plansOf(() => archive.latest('v', key))).toEqual([byKey]);
+    expect(await plansOf(() => archive.query({ view: 'v', key, limit: 10 }))).toEqual([byKey, byKey]);
+    const inOrder = expect.stringMatching(/USING INDEX tideline_archive_by_expiry [^;]*$/);
+    const from = asLogTime(1);
+    expect(await plansOf(() => archive.query({ view: 'v', from, limit: 10 }))).toEqual([inOrder, inOrder]);
     await dataSource.destroy();
   });
 

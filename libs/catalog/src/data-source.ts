@@ -10,9 +10,15 @@ import { archiveSchema, snapshotSchema, type Dialect } from './entities.js';
 import { Initial1762800000000 } from './migrations/1762800000000-initial.js';
 import { SnapshotSlots1763700000000 } from './migrations/1763700000000-snapshot-slots.js';
 import { ArchiveEvicted1763800000000 } from './migrations/1763800000000-archive-evicted.js';
+import { ArchiveOrder1764000000000 } from './migrations/1764000000000-archive-order.js';
 import { prepareSqlite, SQLITE_BUSY_TIMEOUT_MS } from './sqlite-database.js';
 
-const MIGRATIONS = [Initial1762800000000, SnapshotSlots1763700000000, ArchiveEvicted1763800000000];
+const MIGRATIONS = [
+  Initial1762800000000,
+  SnapshotSlots1763700000000,
+  ArchiveEvicted1763800000000,
+  ArchiveOrder1764000000000,
+];
 const MIGRATIONS_TABLE = 'tideline_migrations';
 
 /** Connections to Postgres a process keeps. */

@@ -59,7 +59,7 @@ export const archiveSchema = (dialect: Dialect): EntitySchema<ArchiveRow> => {
       view: { type: 'text', primary: true },
       keyDigest: { type: bytes, name: 'key_digest', primary: true },
       offset: { ...bigintColumn, primary: true },
-      partition: { type: 'integer' },
+      partition: { type: 'integer', primary: true },
       key: { type: bytes },
       value: { type: bytes },
       contentType: { type: 'text', name: 'content_type', nullable: true },

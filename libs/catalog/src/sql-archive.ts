@@ -80,13 +80,13 @@ export class SqlArchive implements Archive {
   async #query(query: ArchiveQuery): Promise<ArchivePage> {
     checkLimit(query.limit);
     // Sizes first: how many entries make a page depends on them, and values may be large.
-    const sizes = await this.#select(query)
+    const sizes = await this.#page(query)
       .select('length(archive.key) + length(archive.value)', 'size')
       .limit(query.limit + 1)
       .getRawMany<{ size: unknown }>();
     if (sizes.length === 0) return { entries: [] };
     const count = Math.min(query.limit, pageLength(sizes.map(({ size }) => wholeNumber(size))));
-    const rows = await this.#select(query).limit(count).getMany();
+    const rows = await this.#page(query).limit(count).getMany();
     const last = rows.at(-1);
     return {
       entries: rows.map(entryOf),
@@ -95,14 +95,24 @@ export class SqlArchive implements Archive {
   }
 
   async latest(view: string, key: Uint8Array): Promise<ArchivedEntry | undefined> {
-    const where = { view, keyDigest: keyDigest(key) };
-    const row = await inWords('read', () => this.#rows.findOne({ where, order: { offset: 'DESC' } }));
+    const select = this.#select(view, key).orderBy('archive.offset', 'DESC').limit(1);
+    const [row] = await inWords('read', () => select.getMany());
     return row ? entryOf(row) : undefined;
   }
 
-  #select({ view, key, from, to, cursor }: ArchiveQuery): SelectQueryBuilder<ArchiveRow> {
-    const select = this.#rows.createQueryBuilder('archive').where('archive.view = :view', { view });
-    if (key !== undefined) select.andWhere('archive.keyDigest = :digest', { digest: keyDigest(key) });
+  #select(view: string, key: Uint8Array | undefined): SelectQueryBuilder<ArchiveRow> {
+    const select = this.#rows.createQueryBuilder('archive');
+    if (key === undefined) return select.where('archive.view = :view', { view });
+    const digest = keyDigest(key);
+    // What tideline_archive_by_key has of it, then all of it; the view as an expression, or SQLite would go through all of the view in its order.
+    return select
+      .where('substr(archive.keyDigest, 1, 8) = :start', { start: digest.subarray(0, 8) })
+      .andWhere('archive.keyDigest = :digest', { digest })
+      .andWhere(`archive.view || '' = :view`, { view });
+  }
+
+  #page({ view, key, from, to, cursor }: ArchiveQuery): SelectQueryBuilder<ArchiveRow> {
+    const select = this.#select(view, key);
     if (from !== undefined) select.andWhere('archive.expiresAt >= :from', { from });
     if (to !== undefined) select.andWhere('archive.expiresAt < :to', { to });
     if (cursor !== undefined) {
@@ -145,7 +155,7 @@ function sqliteRows(dataSource: DataSource): ArchiveRows {
   const insert = sqliteInsert(databaseConnection);
   return {
     entriesMax: TRANSACTION_ENTRIES_MAX,
-    insert: async (entries, archivedAt) => insert(entries.map((entry) => parametersOf(entry, archivedAt))),
+    insert: async (entries, archivedAt) => insert([entries.map((entry) => parametersOf(entry, archivedAt))])[0],
   };
 }
 

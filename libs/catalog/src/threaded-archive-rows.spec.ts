@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -21,6 +21,19 @@ const entry = (offset: number, changes: Partial<ArchiveEntry> = {}): ArchiveEntr
   evicted: false,
   ...changes,
 });
+
+const WAL_HEADER_BYTES = 32;
+const WAL_FRAME_HEADER_BYTES = 24;
+const PAGE_BYTES = 4096;
+
+/** By the format of SQLite's write-ahead log: only the last frame of a commit has the size of the database in its header. */
+const commitsOf = (log: Buffer): number => {
+  let commits = 0;
+  for (let at = WAL_HEADER_BYTES; at < log.length; at += WAL_FRAME_HEADER_BYTES + PAGE_BYTES) {
+    if (log.readUInt32BE(at + 4) !== 0) commits++;
+  }
+  return commits;
+};
 
 describe('the thread that writes the archive', () => {
   let path: string;
@@ -62,6 +75,36 @@ describe('the thread that writes the archive', () => {
     database.exec('DROP TRIGGER refuse');
     database.close();
     expect(await catalog.archive.write([entry(2), entry(3)])).toBe(2);
+  });
+
+  test('what has come meanwhile is one transaction, but one that is refused is refused alone', async () => {
+    const rows = new ThreadedArchiveRows(path);
+    const database = new BetterSqlite3(path);
+    database.exec(`CREATE TRIGGER refuse BEFORE INSERT ON tideline_archive WHEN NEW."offset" = 3
+      BEGIN SELECT RAISE(ABORT, 'not this one'); END`);
+    // All of them are there before the thread is.
+    const answers = await Promise.allSettled([
+      rows.insert([entry(1), entry(2)], 1),
+      rows.insert([entry(3)], 1),
+      rows.insert([entry(2), entry(4)], 1),
+      rows.insert([], 1),
+    ]);
+    expect(answers).toEqual([
+      { status: 'fulfilled', value: 2 },
+      { status: 'rejected', reason: expect.objectContaining({ message: 'not this one' }) },
+      { status: 'fulfilled', value: 1 },
+      { status: 'fulfilled', value: 0 },
+    ]);
+    await rows.close();
+    // A commit is a frame of the log that says how many pages the database has.
+    database.exec('DROP TRIGGER refuse');
+    database.pragma('wal_checkpoint(TRUNCATE)');
+    const together = new ThreadedArchiveRows(path);
+    const writes = [5, 6, 7, 8].map((n) => together.insert([entry(n)], 1));
+    expect(await Promise.all(writes)).toEqual([1, 1, 1, 1]);
+    expect(commitsOf(await readFile(`${path}-wal`))).toBe(1);
+    database.close();
+    await together.close();
   });
 
   test('a file that is gone is said with each write, and nothing is created in its place', async () => {
