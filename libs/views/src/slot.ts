@@ -1,4 +1,5 @@
-import { WORD_COPY_BYTES_MAX, assert, copyWords, hashKey, wordsOf } from '#kernel';
+import { WORD_COPY_BYTES_MAX, assert, copyWords, hashKey } from '#kernel';
+import { ArenaChunk, NO_CHUNK } from './arena-chunk.js';
 import type { EarliestSlots } from './earliest-slots.js';
 import { ExpiryHeap } from './expiry-heap.js';
 import { EntryStarts, FrozenSlot, type CapturedChunks } from './frozen-slot.js';
@@ -27,7 +28,8 @@ import {
  * and its chunk is not written again when it is dropped.
  */
 const CHUNK_BYTES_MIN = 512;
-export const CHUNK_BYTES_MAX = 256 * 1024;
+/** Of chunks that many entries share. A little less than a block of a snapshot, so that one fits in with what is written around it. */
+export const CHUNK_BYTES_MAX = 1020 * 1024;
 /** An entry larger than this gets a chunk of its own, and is never overwritten in place. */
 export const SHARED_ENTRY_BYTES_MAX = 32 * 1024;
 const CHUNKS_MAX = 2 ** 14;
@@ -41,8 +43,6 @@ const SHRINK_BELOW = 8;
 /** Largest number of buckets: the hash has 24 bits left beyond the slot's. */
 const BUCKETS_MAX = 2 ** 24;
 
-const NO_CHUNK = Buffer.alloc(0);
-const NO_WORDS = wordsOf(NO_CHUNK);
 const NO_OFFSETS: ReadonlySet<number> = new Set();
 
 export class Slot {
@@ -70,11 +70,7 @@ export class Slot {
 
   private buckets = BUCKETS_MIN;
   private index = new Uint32Array(2 * BUCKETS_MIN);
-  private readonly chunks: Buffer[] = [NO_CHUNK];
-  /** Of the same bytes. */
-  private readonly chunkWords: DataView[] = [NO_WORDS];
-  private readonly chunkUsed: number[] = [0];
-  private readonly chunkDead: number[] = [0];
+  private readonly chunks: ArenaChunk[] = [NO_CHUNK];
   private readonly freeNumbers: number[] = [];
   /** Number of the chunk that is being filled; 0: none yet. */
   private head = 0;
@@ -93,8 +89,10 @@ export class Slot {
     this.expiries = new ExpiryHeap(earliestExpiries, number);
   }
 
+  /** Without what was never written to of the chunk that is being filled. */
   get bytes(): number {
-    return this.chunkBytes + this.index.byteLength + this.expiries.bytes;
+    const { length, used } = this.chunks[this.head];
+    return this.chunkBytes - (length - used) + this.index.byteLength + this.expiries.bytes;
   }
 
   /** Bucket of the key, −1 if it is not there. Leaves `entry` alone. */
@@ -106,7 +104,7 @@ export class Slot {
       const location = index[2 * bucket + 1];
       if (location === 0) return -1;
       if (index[2 * bucket] === hash) {
-        const chunk = this.chunks[location >>> POSITION_BITS];
+        const chunk = this.chunks[location >>> POSITION_BITS].bytes;
         let at = (location & POSITION_MASK) * ENTRY_ALIGNMENT;
         at += KEY_LENGTH_AT[chunk[at]];
         let keyLength = chunk[at++];
@@ -142,7 +140,7 @@ export class Slot {
   }
 
   chunkOf(location: number): Buffer {
-    return this.chunks[location >>> POSITION_BITS];
+    return this.chunks[location >>> POSITION_BITS].bytes;
   }
 
   /** Within its chunk. */
@@ -165,9 +163,8 @@ export class Slot {
   }
 
   private loadAt(location: number): StoredEntry {
-    const number = location >>> POSITION_BITS;
-    const start = (location & POSITION_MASK) * ENTRY_ALIGNMENT;
-    return this.entry.read(this.chunks[number], start, this.chunkWords[number]);
+    const { bytes, words } = this.chunks[location >>> POSITION_BITS];
+    return this.entry.read(bytes, (location & POSITION_MASK) * ENTRY_ALIGNMENT, words);
   }
 
   /** Stores the draft under its key. `bucket` as `find` gave it. An old entry that is dead at the draft's log time was expired. */
@@ -190,11 +187,9 @@ export class Slot {
     }
     const inPlace = oldSize === size && this.frozen === 0 && size <= SHARED_ENTRY_BYTES_MAX && !draft.ofArena;
     const location = inPlace ? oldLocation : this.allocate(size);
-    const number = location >>> POSITION_BITS;
-    const chunk = this.chunks[number];
+    const { bytes, words } = this.chunks[location >>> POSITION_BITS];
     const start = (location & POSITION_MASK) * ENTRY_ALIGNMENT;
-    const words = this.chunkWords[number];
-    draft.writeTo(chunk, words, start);
+    draft.writeTo(bytes, words, start);
     if (!inPlace) {
       this.index[2 * to] = draft.hash;
       this.index[2 * to + 1] = location;
@@ -202,7 +197,7 @@ export class Slot {
       // Not before: the draft may have been in the same chunk.
       if (oldSize > 0) this.drop(oldLocation, oldSize);
     }
-    const entry = this.entry.read(chunk, start, words);
+    const entry = this.entry.read(bytes, start, words);
     this.enter(draft.hash, entry);
     if (entry.expiresAt !== Infinity) {
       this.expiring++;
@@ -261,25 +256,22 @@ export class Slot {
     if (this.deadBytes === 0) return 0;
     let victim = 0;
     for (let n = 1; n < this.chunks.length; n++) {
-      if (n !== this.head && this.chunkDead[n] > this.chunkDead[victim]) victim = n;
+      if (n !== this.head && this.chunks[n].dead > this.chunks[victim].dead) victim = n;
     }
-    if (victim === 0 || this.chunkDead[victim] * 4 < this.chunkUsed[victim]) return this.retireHead();
-    const chunk = this.chunks[victim];
-    const words = this.chunkWords[victim];
-    const used = this.chunkUsed[victim];
-    const freed = this.chunkDead[victim];
+    const { bytes, words, used, dead: freed } = this.chunks[victim];
+    if (victim === 0 || freed * 4 < used) return this.retireHead();
     const { entry } = this;
     for (let at = 0; at < used; at = entry.end) {
-      entry.read(chunk, at);
+      entry.read(bytes, at);
       const location = ((victim << POSITION_BITS) | (at / ENTRY_ALIGNMENT)) >>> 0;
-      const bucket = this.bucketAt(chunk, location);
+      const bucket = this.bucketAt(bytes, location);
       if (bucket < 0) continue;
       const size = entry.end - at;
       const to = this.allocate(size);
-      const target = to >>> POSITION_BITS;
+      const target = this.chunks[to >>> POSITION_BITS];
       const start = (to & POSITION_MASK) * ENTRY_ALIGNMENT;
-      if (size <= WORD_COPY_BYTES_MAX) copyWords(this.chunkWords[target], start, words, at, entry.end);
-      else copyBytes(this.chunks[target], start, chunk, at, entry.end);
+      if (size <= WORD_COPY_BYTES_MAX) copyWords(target.words, start, words, at, entry.end);
+      else copyBytes(target.bytes, start, bytes, at, entry.end);
       this.index[2 * bucket + 1] = to;
     }
     this.deadBytes -= freed;
@@ -307,16 +299,14 @@ export class Slot {
   /** Costs next to nothing where nothing is dead. */
   private capture(): CapturedChunks {
     const { index } = this;
-    const living = this.chunks.map((_chunk, number) =>
-      this.chunkDead[number] === 0 ? null : new EntryStarts(this.chunkUsed[number] / ENTRY_ALIGNMENT),
-    );
+    const living = this.chunks.map(({ used, dead }) => (dead === 0 ? null : new EntryStarts(used / ENTRY_ALIGNMENT)));
     if (living.some((starts) => starts !== null)) {
       for (let at = 1; at < index.length; at += 2) {
         const location = index[at];
         if (location !== 0) living[location >>> POSITION_BITS]?.add(location & POSITION_MASK);
       }
     }
-    return { chunks: this.chunks.slice(), used: this.chunkUsed.slice(), living };
+    return { chunks: this.chunks.map(({ bytes }) => bytes), used: this.chunks.map(({ used }) => used), living };
   }
 
   /** To another view. */
@@ -349,8 +339,6 @@ export class Slot {
   private release(number: number): void {
     this.chunkBytes -= this.chunks[number].length;
     this.chunks[number] = NO_CHUNK;
-    this.chunkWords[number] = NO_WORDS;
-    this.chunkUsed[number] = this.chunkDead[number] = 0;
     this.freeNumbers.push(number);
     if (number === this.head) this.head = 0;
   }
@@ -372,9 +360,7 @@ export class Slot {
 
   /** A chunk full of checked entries, taken over as it is. */
   adopt(chunk: Buffer): number {
-    const number = this.numberChunk(chunk);
-    this.chunkUsed[number] = chunk.length;
-    return number;
+    return this.numberChunk(chunk, chunk.length);
   }
 
   /** The entry in the scratch lies in the adopted chunk. False: its key is there already. */
@@ -434,9 +420,10 @@ export class Slot {
     const number = location >>> POSITION_BITS;
     this.liveBytes -= size;
     this.deadBytes += size;
-    const dead = (this.chunkDead[number] += size);
-    if (dead === this.chunkUsed[number] && number !== this.head) {
-      this.deadBytes -= dead;
+    const chunk = this.chunks[number];
+    chunk.dead += size;
+    if (chunk.dead === chunk.used && number !== this.head) {
+      this.deadBytes -= chunk.dead;
       this.release(number);
     }
   }
@@ -444,10 +431,10 @@ export class Slot {
   /** Closes a head chunk that is mostly dead, so that the next round can reclaim it. */
   private retireHead(): number {
     const { head } = this;
-    if (head === 0 || this.chunkDead[head] * 2 < this.chunkUsed[head]) return 0;
+    const { used, dead: freed } = this.chunks[head];
+    if (head === 0 || freed * 2 < used) return 0;
     this.head = 0;
-    if (this.chunkDead[head] < this.chunkUsed[head]) return 0;
-    const freed = this.chunkDead[head];
+    if (freed < used) return 0;
     this.deadBytes -= freed;
     this.release(head);
     this.reclaimedBytes = 0;
@@ -467,39 +454,36 @@ export class Slot {
 
   private allocate(size: number): number {
     if (size > SHARED_ENTRY_BYTES_MAX) {
-      const number = this.numberChunk(Buffer.allocUnsafeSlow(size));
-      this.chunkUsed[number] = size;
-      return (number << POSITION_BITS) >>> 0;
+      return (this.numberChunk(Buffer.allocUnsafeSlow(size), size) << POSITION_BITS) >>> 0;
     }
-    let { head } = this;
-    if (head === 0 || this.chunkUsed[head] + size > this.chunks[head].length) {
-      head = this.nextHead(size);
-    }
-    const start = this.chunkUsed[head];
-    this.chunkUsed[head] = start + size;
-    return ((head << POSITION_BITS) | (start / ENTRY_ALIGNMENT)) >>> 0;
+    let chunk = this.chunks[this.head];
+    if (chunk.used + size > chunk.length) chunk = this.nextHead(size);
+    const start = chunk.used;
+    chunk.used = start + size;
+    return ((this.head << POSITION_BITS) | (start / ENTRY_ALIGNMENT)) >>> 0;
   }
 
-  private nextHead(size: number): number {
+  private nextHead(size: number): ArenaChunk {
     const full = this.head;
+    const { used, dead } = this.chunks[full];
     let bytes = CHUNK_BYTES_MIN;
-    // An eighth of what there is: little is wasted in a small slot, few chunks make up a large one.
-    while (bytes < CHUNK_BYTES_MAX && (bytes * 8 < this.liveBytes || bytes < size)) bytes *= 2;
-    this.head = this.numberChunk(Buffer.allocUnsafeSlow(bytes));
-    if (full !== 0 && this.chunkDead[full] === this.chunkUsed[full]) {
-      this.deadBytes -= this.chunkDead[full];
+    // Half of what there is, so that few chunks make up a slot. What is not written to yet takes up no memory where it matters, in large ones.
+    while (bytes < CHUNK_BYTES_MAX && (bytes * 2 < this.liveBytes || bytes < size)) bytes *= 2;
+    this.head = this.numberChunk(Buffer.allocUnsafeSlow(Math.min(bytes, CHUNK_BYTES_MAX)), 0);
+    if (full !== 0 && dead === used) {
+      this.deadBytes -= dead;
       this.release(full);
     }
-    return this.head;
+    return this.chunks[this.head];
   }
 
-  private numberChunk(chunk: Buffer): number {
+  private numberChunk(bytes: Buffer, used: number): number {
     const number = this.freeNumbers.pop() ?? this.chunks.length;
     assert(number < CHUNKS_MAX, 'a slot has too many chunks');
+    const chunk = new ArenaChunk(bytes);
+    chunk.used = used;
     this.chunks[number] = chunk;
-    this.chunkWords[number] = wordsOf(chunk);
-    this.chunkUsed[number] = this.chunkDead[number] = 0;
-    this.chunkBytes += chunk.length;
+    this.chunkBytes += bytes.length;
     return number;
   }
 
