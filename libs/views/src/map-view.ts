@@ -406,11 +406,18 @@ export class MapView {
     if (cursor.headerCount > 0) this.readContentType(cursor);
     if (bucket >= 0 && (this.archives || this.changes.any)) this.leaveExpired(slot, bucket);
     if (this.limit !== null && bucket >= 0) this.limit.leave(slot.load(bucket));
-    slot.put(bucket, draft);
+    const now = slot.put(bucket, draft);
     if (bucket < 0 && this.order) this.keepOrdered(cursor);
-    if (this.limit !== null) this.limit.enter(hash, this.state.entry);
-    if (this.changes.any) this.changes.put(this.state.entryOf(this.state.entry));
+    this.entered(slot, now, hash);
     if (this.limit !== null && this.limit.exceeded) this.makeRoom(this.limit);
+  }
+
+  /** Tells those who are to know of the entry that was stored in the bucket. */
+  private entered(slot: Slot, bucket: number, hash: number): void {
+    if (this.limit === null && !this.changes.any) return;
+    const stored = slot.load(bucket);
+    this.limit?.enter(hash, stored);
+    if (this.changes.any) this.changes.put(this.state.entryOf(stored));
   }
 
   /** Of a live entry: it stays as it is, but was used now. `expiresAt` undefined: it keeps its own TTL. */
@@ -440,9 +447,7 @@ export class MapView {
     draft.dataType = old.dataType;
     draft.computed = (old.flags & EntryFlag.Computed) !== 0;
     this.limit?.leave(old);
-    slot.put(bucket, draft);
-    this.limit?.enter(hash, this.state.entry);
-    if (this.changes.any) this.changes.put(this.state.entryOf(this.state.entry));
+    this.entered(slot, slot.put(bucket, draft), hash);
   }
 
   /**

@@ -7,7 +7,6 @@ import {
   KEY_LENGTH_AT,
   StoredEntry,
   copyBytes,
-  digestLaneA,
   digestLaneB,
   ENTRY_ALIGNMENT,
   type EntryDraft,
@@ -167,8 +166,11 @@ export class Slot {
     return this.entry.read(bytes, (location & POSITION_MASK) * ENTRY_ALIGNMENT, words);
   }
 
-  /** Stores the draft under its key. `bucket` as `find` gave it. An old entry that is dead at the draft's log time was expired. */
-  put(bucket: number, draft: EntryDraft): void {
+  /**
+   * Stores the draft under its key. `bucket` as `find` gave it; returns the one where it is now. An old entry that is dead at the draft's log
+   * time was expired.
+   */
+  put(bucket: number, draft: EntryDraft): number {
     if (this.uncaptured.length > 0) this.captureAll();
     const size = draft.storedBytes;
     let to = bucket;
@@ -197,14 +199,15 @@ export class Slot {
       // Not before: the draft may have been in the same chunk.
       if (oldSize > 0) this.drop(oldLocation, oldSize);
     }
-    const entry = this.entry.read(bytes, start, words);
-    this.enter(draft.hash, entry);
-    if (entry.expiresAt !== Infinity) {
+    this.enter(draft.hash, draft.offset, draft.digestLaneA());
+    const expiresAt = this.entry.expiryOf(draft);
+    if (expiresAt !== Infinity) {
       this.expiring++;
       // A heap item for the same time already stands.
-      if (entry.expiresAt !== oldExpiry) this.expiries.push(entry.expiresAt, draft.hash);
+      if (expiresAt !== oldExpiry) this.expiries.push(expiresAt, draft.hash);
     }
     if (this.expiries.size > 2 * this.expiring + (this.count >>> 3) + 64) this.rebuildExpiries();
+    return to;
   }
 
   /** Takes the entry out. `alive`: it was not expired, so it leaves the digest too. */
@@ -328,9 +331,9 @@ export class Slot {
     let count = 0;
     this.forEach((_hash, entry) => {
       const hash = hashKey(entry.chunk, entry.keyStart, entry.keyEnd);
-      const lane = digestLaneA(hash, entry);
+      const lane = entry.digestLaneA(hash);
       a = (a + lane) | 0;
-      b = (b + digestLaneB(hash, entry, lane)) | 0;
+      b = (b + digestLaneB(hash, entry.offset, lane)) | 0;
       count++;
     });
     return count === this.count && a === this.digestA && b === this.digestB;
@@ -382,7 +385,7 @@ export class Slot {
       this.expiring++;
       this.expiries.push(expiresAt, hash);
     }
-    this.enter(hash, entry);
+    this.enter(hash, entry.offset, entry.digestLaneA(hash));
     return true;
   }
 
@@ -397,15 +400,15 @@ export class Slot {
 
   /* ---- within ---- */
 
-  private enter(hash: number, entry: StoredEntry): void {
-    const a = digestLaneA(hash, entry);
-    this.digestA = (this.digestA + a) | 0;
-    this.digestB = (this.digestB + digestLaneB(hash, entry, a)) | 0;
+  /** The digest has an entry more. */
+  private enter(hash: number, offset: number, laneA: number): void {
+    this.digestA = (this.digestA + laneA) | 0;
+    this.digestB = (this.digestB + digestLaneB(hash, offset, laneA)) | 0;
   }
 
   private leave(hash: number, entry: StoredEntry, alive: boolean): void {
-    const a = digestLaneA(hash, entry);
-    const b = digestLaneB(hash, entry, a);
+    const a = entry.digestLaneA(hash);
+    const b = digestLaneB(hash, entry.offset, a);
     if (alive) {
       this.digestA = (this.digestA - a) | 0;
       this.digestB = (this.digestB - b) | 0;

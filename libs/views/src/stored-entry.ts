@@ -74,6 +74,19 @@ export class EntryDraft {
   /** Key or value lie in an arena chunk, perhaps in that of the entry this one takes the place of. */
   ofArena = false;
 
+  /** As `StoredEntry.digestLaneA` says it of what is stored. */
+  digestLaneA(): number {
+    const { hash, offset, touchedAt, expiresAt, valueStart, valueEnd } = this;
+    return digestLaneA(
+      hash,
+      offset,
+      touchedAt < 0 ? offset : touchedAt,
+      expiresAt < 0 ? Infinity : expiresAt,
+      valueEnd - valueStart,
+      this.computed ? hashKey(this.valueBytes, valueStart, valueEnd) : COPIED,
+    );
+  }
+
   get storedBytes(): number {
     const keyLength = this.keyEnd - this.keyStart;
     const valueLength = this.valueEnd - this.valueStart;
@@ -231,6 +244,19 @@ export class StoredEntry {
     }
   }
 
+  /** `hash`: of its key. */
+  digestLaneA(hash: number): number {
+    const { offset, usedAt, ttlEnd, valueStart, valueEnd } = this;
+    const valueHash = this.flags & EntryFlag.Computed ? hashKey(this.chunk, valueStart, valueEnd) : COPIED;
+    return digestLaneA(hash, offset, usedAt, ttlEnd, valueEnd - valueStart, valueHash);
+  }
+
+  /** When what is stored of this draft will be gone; Infinity: never. */
+  expiryOf({ expiresAt, logTime }: EntryDraft): number {
+    const ttlEnd = expiresAt < 0 ? Infinity : expiresAt;
+    return this.idleMs === Infinity ? ttlEnd : Math.min(ttlEnd, logTime + this.idleMs);
+  }
+
   hasKey(key: Uint8Array): boolean {
     const { chunk, keyStart } = this;
     const { length } = key;
@@ -298,24 +324,31 @@ export const copyBytes = (to: Buffer, at: number, from: Buffer, start: number, e
   return at + length;
 };
 
+/** In the place of the hash of a value that was copied. */
+const COPIED = -1;
+
 /**
  * What an entry adds to its slot's digest, in two lanes of 32 bits. An entry copied from the log is named by its key and offset: the
  * log is checksummed and the same everywhere. A computed value is hashed too, since computing it is what could differ.
  */
-export const digestLaneA = (hash: number, entry: StoredEntry): number => {
-  const { offset, ttlEnd, usedAt } = entry;
+const digestLaneA = (
+  hash: number,
+  offset: number,
+  usedAt: number,
+  ttlEnd: number,
+  valueLength: number,
+  valueHash: number,
+): number => {
   let h = Math.imul(hash ^ Math.imul(offset | 0, 0x9e3779b1), 0x85ebca6b);
-  h ^= Math.imul((offset / 0x1_0000_0000) | 0, 0x27d4eb2f) ^ Math.imul(entry.valueEnd - entry.valueStart, 0xc2b2ae35);
+  h ^= Math.imul((offset / 0x1_0000_0000) | 0, 0x27d4eb2f) ^ Math.imul(valueLength, 0xc2b2ae35);
   if (ttlEnd !== Infinity) h = Math.imul(h ^ (h >>> 15), 0x2c1b3c6d) ^ (ttlEnd | 0) ^ (ttlEnd / 0x1_0000_0000);
   if (usedAt !== offset) h = Math.imul(h ^ (h >>> 14), 0x9e3779b1) ^ (usedAt | 0) ^ (usedAt / 0x1_0000_0000);
-  if (entry.flags & EntryFlag.Computed) {
-    h = Math.imul(h ^ (h >>> 13), 0x297a2d39) ^ hashKey(entry.chunk, entry.valueStart, entry.valueEnd);
-  }
+  if (valueHash !== COPIED) h = Math.imul(h ^ (h >>> 13), 0x297a2d39) ^ valueHash;
   return finish(h);
 };
 
-export const digestLaneB = (hash: number, entry: StoredEntry, laneA: number): number =>
-  finish(Math.imul(hash, 0x165667b1) + Math.imul(entry.offset | 0, 0x7feb352d) + Math.imul(laneA, 0x846ca68b));
+export const digestLaneB = (hash: number, offset: number, laneA: number): number =>
+  finish(Math.imul(hash, 0x165667b1) + Math.imul(offset | 0, 0x7feb352d) + Math.imul(laneA, 0x846ca68b));
 
 const finish = (value: number): number => {
   let h = value ^ (value >>> 16);
