@@ -133,7 +133,8 @@ export class GroupCheckpoints {
       this.drop();
       this.take(advanced, (saved) => {
         this.moving = false;
-        if (saved) {
+        // A snapshot may have taken the place of the log while the checkpoint was saved: its base is further on.
+        if (saved && this.current === base) {
           this.current = advanced;
           group.log.trimBefore(asOffset(advanced.offset + 1));
           group.trimmed();
