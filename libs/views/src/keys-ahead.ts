@@ -7,7 +7,8 @@ const WINDOW = 32;
 /** Loaded from memory at once. */
 const CACHE_LINE_BYTES = 64;
 
-const NO_ENTRY = Buffer.alloc(0);
+/** A byte to look at, as of any other. */
+const NO_ENTRY = Buffer.alloc(1);
 
 /**
  * What LookAhead is for records, for keys that are asked for together: those of a window are hashed, their buckets fetched, their entries
@@ -40,18 +41,20 @@ export class KeysAhead {
       const location = slot === null ? 0 : slot.locate(hashes[i]);
       locations[i] = location;
       chunks[i] = location === 0 ? NO_ENTRY : slot!.chunkOf(location);
-      positions[i] = slot === null ? 0 : slot.positionOf(location);
+      positions[i] = location === 0 ? 0 : slot!.positionOf(location);
     }
   }
 
   private fetchEntries(count: number): void {
     const { chunks, positions } = this;
     let fetched = 0;
-    // What small entries take. Beyond the end of a chunk there is nothing, which counts as 0.
+    // What small entries take, within the chunk: once V8 has seen a look beyond the end, it takes longer for all.
     for (let i = 0; i < count; i++) {
       const chunk = chunks[i];
       const at = positions[i];
-      fetched ^= chunk[at] ^ chunk[at + CACHE_LINE_BYTES] ^ chunk[at + 2 * CACHE_LINE_BYTES];
+      const last = chunk.length - 1;
+      fetched ^=
+        chunk[at] ^ chunk[Math.min(at + CACHE_LINE_BYTES, last)] ^ chunk[Math.min(at + 2 * CACHE_LINE_BYTES, last)];
     }
     this.fetched ^= fetched;
   }
