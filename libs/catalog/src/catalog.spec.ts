@@ -201,6 +201,39 @@ describe('the catalog on SQLite', () => {
   });
 });
 
+test('writes to Postgres leave connections to those who read', async () => {
+  const statements: (() => void)[] = [];
+  const dataSource = {
+    getRepository: () => null,
+    query: () => new Promise((resolve) => statements.push(() => resolve([{}]))),
+  } as unknown as ConstructorParameters<typeof SqlArchive>[0];
+  const archive = new SqlArchive(dataSource, 'postgres');
+  const written = Promise.all(
+    Array.from({ length: 40 }, (_, n) =>
+      archive.write([
+        {
+          view: 'v',
+          partition: asPartitionId(n),
+          key: Buffer.from('k'),
+          offset: asOffset(1),
+          value: Buffer.from('v'),
+          logTime: asLogTime(1),
+          expiresAt: asLogTime(2),
+          evicted: false,
+        },
+      ]),
+    ),
+  );
+  let most = 0;
+  for (let left = 40; left > 0; left--) {
+    while (statements.length === 0) await new Promise(setImmediate);
+    most = Math.max(most, statements.length);
+    statements.shift()!();
+  }
+  expect(await written).toEqual(Array.from({ length: 40 }, () => 1));
+  expect(most).toBe(4);
+});
+
 describe('opening a catalog', () => {
   test('that does not answer says where, without the password', async () => {
     // Port 1 is listened on by nobody.

@@ -15,11 +15,15 @@ import {
 } from './archive.js';
 import { columnsOf, inOrder, parametersOf, POSTGRES_INSERT, sqliteInsert } from './archive-rows.js';
 import { archiveSchema, type ArchiveRow, type Dialect } from './entities.js';
+import { Turns } from './turns.js';
 import { wholeNumber } from './whole-number.js';
 
 const TRANSACTION_BYTES_MAX = 4 * 1024 * 1024;
 /** Of what is written in this thread: on SQLite nothing else runs meanwhile, some 10 ms. */
 const TRANSACTION_ENTRIES_MAX = 500;
+
+/** Statements that write at a time. A process has twice as many connections, and whoever waits too long for one is refused. */
+const POSTGRES_WRITES_MAX = 4;
 
 /** Where rows are written. */
 export interface ArchiveRows {
@@ -160,13 +164,15 @@ function sqliteRows(dataSource: DataSource): ArchiveRows {
 }
 
 function postgresRows(dataSource: DataSource): ArchiveRows {
+  const turns = new Turns(POSTGRES_WRITES_MAX);
   return {
     entriesMax: TRANSACTION_ENTRIES_MAX,
-    insert: async (entries, archivedAt) => {
-      const rows = inOrder(entries.map((entry) => parametersOf(entry, archivedAt)));
-      const inserted: unknown[] = await dataSource.query(POSTGRES_INSERT, columnsOf(rows));
-      return inserted.length;
-    },
+    insert: (entries, archivedAt) =>
+      turns.take(async () => {
+        const rows = inOrder(entries.map((entry) => parametersOf(entry, archivedAt)));
+        const inserted: unknown[] = await dataSource.query(POSTGRES_INSERT, columnsOf(rows));
+        return inserted.length;
+      }),
   };
 }
 
