@@ -19,6 +19,17 @@ const nothing = async (): Promise<void> => undefined;
 archiveConformance('in memory', async (clock) => ({ archive: new InMemoryArchive(clock), close: nothing }));
 snapshotCatalogConformance('in memory', async () => ({ snapshots: new InMemorySnapshotCatalog(), close: nothing }));
 
+const entry: ArchiveEntry = {
+  view: 'v',
+  partition: asPartitionId(0),
+  key: Buffer.from('k'),
+  offset: asOffset(1),
+  value: Buffer.from('v'),
+  logTime: asLogTime(1),
+  expiresAt: asLogTime(2),
+  evicted: false,
+};
+
 async function sqlite(clock?: Clock): Promise<Catalog> {
   const directory = await mkdtemp(join(tmpdir(), 'tideline-catalog-'));
   const catalog = await openCatalog(`sqlite:${directory}/catalog.sqlite`, clock);
@@ -62,17 +73,6 @@ describe('the catalog on SQLite', () => {
     directory = await mkdtemp(join(tmpdir(), 'tideline-catalog-'));
   });
   afterAll(() => rm(directory, { recursive: true }));
-
-  const entry: ArchiveEntry = {
-    view: 'v',
-    partition: asPartitionId(0),
-    key: Buffer.from('k'),
-    offset: asOffset(1),
-    value: Buffer.from('v'),
-    logTime: asLogTime(1),
-    expiresAt: asLogTime(2),
-    evicted: false,
-  };
 
   test('refuses what the disk has no room for, in words, and takes it when there is', async () => {
     const dataSource = await openDataSource(`sqlite:${join(directory, 'full.sqlite')}`);
@@ -209,20 +209,7 @@ test('writes to Postgres leave connections to those who read', async () => {
   } as unknown as ConstructorParameters<typeof SqlArchive>[0];
   const archive = new SqlArchive(dataSource, 'postgres');
   const written = Promise.all(
-    Array.from({ length: 40 }, (_, n) =>
-      archive.write([
-        {
-          view: 'v',
-          partition: asPartitionId(n),
-          key: Buffer.from('k'),
-          offset: asOffset(1),
-          value: Buffer.from('v'),
-          logTime: asLogTime(1),
-          expiresAt: asLogTime(2),
-          evicted: false,
-        },
-      ]),
-    ),
+    Array.from({ length: 40 }, (_, n) => archive.write([{ ...entry, partition: asPartitionId(n) }])),
   );
   let most = 0;
   for (let left = 40; left > 0; left--) {
