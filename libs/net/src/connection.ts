@@ -107,7 +107,7 @@ export interface NetLimits {
   readonly connectionsMax: number;
   /** A connection that has not said hello by then is closed. */
   readonly helloTimeoutMs: number;
-  /** A ping is sent after this much silence; twice as much ends the connection. */
+  /** A ping is sent after this much silence; twice as much, in time in which this side itself ran, ends the connection. */
   readonly idlePingMs: number;
 }
 

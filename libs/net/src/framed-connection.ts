@@ -34,6 +34,7 @@ import type {
 import { Deadline, type DeadlineWheel } from './deadline-wheel.js';
 import { FrameBuffer, payloadLength } from './frame-buffer.js';
 import { SMALL_ANSWER_BYTES_MAX, STREAM_BUFFERED_BYTES_MAX } from './net-limits.js';
+import { SilenceWatch } from './silence-watch.js';
 
 /**
  * The protocol of frame-v1.ts over any ByteLink: the same code over sockets and in memory.
@@ -239,8 +240,8 @@ export class FramedConnection implements Connection, FrameSink, ByteLinkEvents {
   private itemsHeldBack = false;
   private waitingSources: StreamSource[] = [];
   private readingPaused = false;
-  private heardAtMs: number;
-  private cancelTimers: (() => void)[] = [];
+  private readonly silence: SilenceWatch;
+  private readonly cancelHelloTimeout: () => void;
   private readonly closeListeners: ((error: TidelineError | null) => void)[] = [];
 
   constructor(private readonly options: FramedConnectionOptions) {
@@ -250,12 +251,17 @@ export class FramedConnection implements Connection, FrameSink, ByteLinkEvents {
     this.environment = options.environment;
     this.decoder = new FrameDecoder(this, Math.min(HELLO_FRAME_BYTES_MAX, options.limits.frameBytesMax));
     this.streamBufferedBytesMax = Math.min(STREAM_BUFFERED_BYTES_MAX, options.limits.bufferedBytesMax / 2);
-    this.heardAtMs = options.environment.clock.monotonicMs();
-    this.cancelTimers.push(
-      this.environment.scheduler.after(this.limits.helloTimeoutMs, () => {
-        this.terminate(new TidelineError('timeout', 'no hello in time', { outcome: 'rejected' }), 'goaway');
-      }),
-    );
+    const { clock, scheduler } = options.environment;
+    this.silence = new SilenceWatch({
+      clock,
+      scheduler,
+      idlePingMs: options.limits.idlePingMs,
+      ask: () => this.queue(FrameType.Ping, 0, 0, 0, EMPTY),
+      silent: (silentMs) => this.fellSilent(silentMs),
+    });
+    this.cancelHelloTimeout = scheduler.after(this.limits.helloTimeoutMs, () => {
+      this.terminate(new TidelineError('timeout', 'no hello in time', { outcome: 'rejected' }), 'goaway');
+    });
     if (options.role === 'dialling') this.queue(FrameType.Hello, 0, 0, 0, encodeHello(options.hello));
   }
 
@@ -461,7 +467,7 @@ export class FramedConnection implements Connection, FrameSink, ByteLinkEvents {
   handedOn(waited: boolean): void {
     if (this.state === 'closed') return;
     // The other side takes what is sent, so it lives, even if it has nothing to say.
-    if (waited) this.heardAtMs = this.environment.clock.monotonicMs();
+    if (waited) this.silence.heard();
     const { bufferedBytes } = this;
     if (this.readingPaused && bufferedBytes <= this.limits.bufferedBytesMax / 8) {
       this.readingPaused = false;
@@ -485,7 +491,7 @@ export class FramedConnection implements Connection, FrameSink, ByteLinkEvents {
   }
 
   private heard(decode: () => void): void {
-    this.heardAtMs = this.environment.clock.monotonicMs();
+    this.silence.heard();
     try {
       decode();
     } catch (error) {
@@ -555,10 +561,9 @@ export class FramedConnection implements Connection, FrameSink, ByteLinkEvents {
     this.remote = hello;
     if (this.options.role === 'accepting') this.queue(FrameType.Hello, 0, 0, 0, encodeHello(this.options.hello));
     this.state = 'open';
-    for (const cancel of this.cancelTimers) cancel();
-    this.cancelTimers = [];
+    this.cancelHelloTimeout();
     this.decoder.setFrameBytesMax(this.limits.frameBytesMax);
-    this.watchSilence(this.limits.idlePingMs);
+    this.silence.start();
     this.options.opened?.(this);
     this.options.handler?.opened?.(this);
   }
@@ -673,23 +678,12 @@ export class FramedConnection implements Connection, FrameSink, ByteLinkEvents {
 
   /* ---- silence and the end ---- */
 
-  private watchSilence(delayMs: number): void {
-    this.cancelTimers = [this.environment.scheduler.after(delayMs, this.checkSilence)];
+  private fellSilent(silentMs: number): void {
+    const error = this.readingPaused
+      ? new TidelineError('too-slow', 'the other side does not read')
+      : lost(`nothing heard for ${Math.round(silentMs)} ms`);
+    this.terminate(error, 'drop');
   }
-
-  private readonly checkSilence = (): void => {
-    const { idlePingMs } = this.limits;
-    const silentMs = this.environment.clock.monotonicMs() - this.heardAtMs;
-    if (silentMs >= idlePingMs * 2) {
-      const error = this.readingPaused
-        ? new TidelineError('too-slow', 'the other side does not read')
-        : lost(`nothing heard for ${Math.round(silentMs)} ms`);
-      return this.terminate(error, 'drop');
-    }
-    if (silentMs < idlePingMs) return this.watchSilence(idlePingMs - silentMs);
-    this.queue(FrameType.Ping, 0, 0, 0, EMPTY);
-    this.watchSilence(idlePingMs * 2 - silentMs);
-  };
 
   closed(cause: Error | null): void {
     const error = cause === null ? lost('closed by the other side') : lost(cause.message, cause);
@@ -723,7 +717,8 @@ export class FramedConnection implements Connection, FrameSink, ByteLinkEvents {
     this.state = 'closed';
     this.closeError = error;
     this.decoder.stop();
-    for (const cancel of this.cancelTimers) cancel();
+    this.cancelHelloTimeout();
+    this.silence.stop();
     for (const pending of this.pending.values()) this.environment.wheel.remove(pending);
     for (const request of this.incoming.values()) request.cancelled = true;
     for (const source of this.sources.values()) source.markCancelled();
