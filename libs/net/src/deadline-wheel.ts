@@ -13,16 +13,22 @@ export abstract class Deadline {
 const SLOTS = 512;
 const TICK_MS = 20;
 const DELAY_MS_MAX = 2 ** 31 - 1;
+/** A turn that comes so late means that the process stood still, and that what arrived meanwhile has not been read yet. */
+const STANDSTILL_TICKS = 5;
 
 /**
  * Timeouts of many requests on one timer: a hashed wheel (Varghese and Lauck, 1987). A deadline is never early and at most about
  * one tick late. The timer runs only while there is something to wait for.
+ *
+ * After a standstill of the process nothing expires before sockets have been read: an answer that came in time is not given up for having been
+ * read late.
  */
 export class DeadlineWheel {
   private readonly slots: (Deadline | null)[] = Array.from({ length: SLOTS }, () => null);
   private tick = 0;
   private count = 0;
   private running = false;
+  private catchingUp = false;
 
   constructor(
     private readonly clock: Clock,
@@ -67,6 +73,11 @@ export class DeadlineWheel {
 
   private readonly turn = (): void => {
     const now = Math.floor(this.clock.monotonicMs() / TICK_MS);
+    this.catchingUp = !this.catchingUp && now - this.tick > STANDSTILL_TICKS;
+    if (this.catchingUp) {
+      this.scheduler.after(TICK_MS, this.turn);
+      return;
+    }
     // After a long pause of the process one round over all slots sees everything.
     const steps = Math.min(now - this.tick, SLOTS);
     const expired: Deadline[] = [];
