@@ -1,4 +1,4 @@
-import { TidelineError, asOffset, toTidelineError, type Offset } from '#kernel';
+import { TidelineError, afterRunning, asOffset, toTidelineError, type Offset } from '#kernel';
 import { batchIsControl, batchLastOffset, batchLength, BATCH_HEADER_BYTES, decodeRecords, type LogRecord } from '#wire';
 import type { CommandLog, TailChunk, TopicDescription } from '#command-log';
 import type { Subscription } from 'rxjs';
@@ -273,7 +273,7 @@ export class TailStream {
     if (this.stopped) return;
     this.full = true;
     const { slowReaderMs } = this.parts.limits;
-    this.cancelSlow = this.parts.time.scheduler.after(slowReaderMs, () => {
+    this.cancelSlow = afterRunning(this.parts.time.scheduler, slowReaderMs, () => {
       const position = this.positionText;
       this.finish(
         new TidelineError('too-slow', `the reader took nothing for ${slowReaderMs} ms; resume from ${position}`, {

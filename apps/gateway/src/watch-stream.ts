@@ -1,4 +1,4 @@
-import { TidelineError, toTidelineError, type Offset } from '#kernel';
+import { TidelineError, afterRunning, toTidelineError, type Offset } from '#kernel';
 import type { ViewQuery, WatchChunk, WatchEvent } from '#views';
 import type { Subscription } from 'rxjs';
 import type { GatewayLimits, GatewayTime } from './gateway-options.js';
@@ -137,7 +137,7 @@ export class WatchStream {
   private pause(): void {
     this.full = true;
     const { slowReaderMs } = this.parts.limits;
-    this.cancelSlow = this.parts.time.scheduler.after(slowReaderMs, () =>
+    this.cancelSlow = afterRunning(this.parts.time.scheduler, slowReaderMs, () =>
       this.finish(new TidelineError('too-slow', `the reader took nothing for ${slowReaderMs} ms; watch again`)),
     );
   }

@@ -7,4 +7,5 @@ export * from './event-loop-turn.js';
 export * from './key-hash.js';
 export * from './limits.js';
 export * from './rng.js';
+export * from './running-time.js';
 export * from './view-settings.js';

@@ -1,6 +1,7 @@
 import {
   AssertionFailure,
   TidelineError,
+  afterRunning,
   assert,
   isTidelineError,
   toTidelineError,
@@ -259,7 +260,7 @@ export class FramedConnection implements Connection, FrameSink, ByteLinkEvents {
       ask: () => this.queue(FrameType.Ping, 0, 0, 0, EMPTY),
       silent: (silentMs) => this.fellSilent(silentMs),
     });
-    this.cancelHelloTimeout = scheduler.after(this.limits.helloTimeoutMs, () => {
+    this.cancelHelloTimeout = afterRunning(scheduler, this.limits.helloTimeoutMs, () => {
       this.terminate(new TidelineError('timeout', 'no hello in time', { outcome: 'rejected' }), 'goaway');
     });
     if (options.role === 'dialling') this.queue(FrameType.Hello, 0, 0, 0, encodeHello(options.hello));

@@ -1,7 +1,4 @@
-import type { Clock, Scheduler } from '#kernel';
-
-/** The time that the other side has to answer is looked at in so many steps. */
-const SILENCE_STEPS = 4;
+import { afterRunning, type Clock, type Scheduler } from '#kernel';
 
 export interface SilenceWatchOptions {
   readonly clock: Clock;
@@ -16,18 +13,11 @@ export interface SilenceWatchOptions {
 /**
  * Whether the other side of a connection still says something.
  *
- *     heard ──── idlePingMs ────► asked ── step ── step ── step ── step ──► sockets are read once more ──► silent
- *                                       └────────── idlePingMs ──────────┘
- *
- * What counts is time in which this process ran. One that stood still (a virtual machine without its processor, SIGSTOP, a long turn of the
- * event loop) wakes to timers that are due, and only then reads what has arrived meanwhile; and if the whole machine stood still, the other
- * side had no time to answer. A standstill, however long, passes for one step at most, and sockets have been read between any two.
+ *     heard ── idlePingMs ──► asked ── idlePingMs in which this process ran ──► silent
  */
 export class SilenceWatch {
   private heardAtMs: number;
   private asked = false;
-  private steps = 0;
-  private stopped = true;
   private cancelTimer: () => void = () => undefined;
 
   constructor(private readonly options: SilenceWatchOptions) {
@@ -35,12 +25,10 @@ export class SilenceWatch {
   }
 
   start(): void {
-    this.stopped = false;
     this.checkAfter(this.options.idlePingMs);
   }
 
   stop(): void {
-    this.stopped = true;
     this.cancelTimer();
   }
 
@@ -61,21 +49,13 @@ export class SilenceWatch {
     const { idlePingMs, ask, scheduler } = this.options;
     const { silentMs } = this;
     if (silentMs < idlePingMs) return this.checkAfter(idlePingMs - silentMs);
-    if (!this.asked) {
-      ask();
-      this.asked = true;
-      this.steps = 0;
-    } else if (++this.steps === SILENCE_STEPS) {
-      return scheduler.defer(this.judge);
-    }
-    this.checkAfter(idlePingMs / SILENCE_STEPS);
+    ask();
+    this.asked = true;
+    this.cancelTimer = afterRunning(scheduler, idlePingMs, this.judge);
   };
 
-  /** Deferred, so after the sockets have been read. */
   private readonly judge = (): void => {
-    if (this.stopped) return;
-    if (!this.asked) return this.check();
-    this.stopped = true;
-    this.options.silent(this.silentMs);
+    if (this.asked) this.options.silent(this.silentMs);
+    else this.check();
   };
 }

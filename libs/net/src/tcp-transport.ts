@@ -1,5 +1,5 @@
 import { connect as connectSocket, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { TidelineError, eventLoopTurn, systemClock, systemScheduler } from '#kernel';
+import { TidelineError, afterRunning, eventLoopTurn, systemClock, systemScheduler } from '#kernel';
 import type { Hello } from '#wire';
 import { formatAddress, parseAddress, type HostPort } from './address.js';
 import type { ByteLink, ByteLinkEvents } from './byte-link.js';
@@ -143,7 +143,7 @@ const dial: Transport['dial'] = (address, hello, handler, options, done) => {
       new TidelineError('connection-lost', `cannot reach ${address}: ${message}`, { cause, outcome: 'rejected' }),
       null,
     );
-  const cancelTimeout = systemScheduler.after(timeoutMs, () => failed(`no hello in ${timeoutMs} ms`));
+  const cancelTimeout = afterRunning(systemScheduler, timeoutMs, () => failed(`no hello in ${timeoutMs} ms`));
   const start = (): void => {
     if (settled) return;
     let target: HostPort;

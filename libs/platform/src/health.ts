@@ -2,7 +2,7 @@
  * Is the process alive, and should it get work? `/livez` is yes while the process answers at all: restarting does
  * not help a node that waits for its peers. `/readyz` is yes when every named check passes.
  */
-import { systemScheduler, type Scheduler } from '#kernel';
+import { afterRunning, systemScheduler, type Scheduler } from '#kernel';
 
 export interface CheckResult {
   readonly ok: boolean;
@@ -70,7 +70,7 @@ export class HealthRegistry {
 
   #run(check: HealthCheck): Promise<CheckResult> {
     return new Promise((resolve) => {
-      const cancel = this.#scheduler.after(CHECK_TIMEOUT_MS, () =>
+      const cancel = afterRunning(this.#scheduler, CHECK_TIMEOUT_MS, () =>
         resolve({ ok: false, detail: `no answer within ${CHECK_TIMEOUT_MS} ms` }),
       );
       const settle = (result: CheckResult): void => {

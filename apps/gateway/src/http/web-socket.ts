@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { TidelineError } from '#kernel';
+import { TidelineError, afterRunning } from '#kernel';
 import type { GatewayLimits, GatewayTime } from '../gateway-options.js';
 
 /**
@@ -193,7 +193,7 @@ export class WebSocket {
 
   /** A ping each heartbeat; a reader that answers none of two is gone. */
   private scheduleHeartbeat(): () => void {
-    return this.time.scheduler.after(this.limits.heartbeatMs, () => {
+    return afterRunning(this.time.scheduler, this.limits.heartbeatMs, () => {
       if (!this.heard && this.socket.writableLength === 0) {
         this.socket.destroy();
         return;

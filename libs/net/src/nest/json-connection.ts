@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { StringDecoder } from 'node:string_decoder';
 import { TcpSocket } from '@nestjs/microservices';
-import { JSON_DEPTH_MAX, TidelineError, toTidelineError } from '#kernel';
+import { JSON_DEPTH_MAX, TidelineError, afterRunning, systemScheduler, toTidelineError } from '#kernel';
 import { jsonIsDeeperThan } from './json-depth.js';
 import { rpcErrorPayload } from './rpc-error.js';
 
@@ -51,7 +51,7 @@ export class JsonConnection extends TcpSocket {
   private length = -1;
   private error: TidelineError | null = null;
   private ended = false;
-  private stalled: NodeJS.Timeout | null = null;
+  private cancelStall: (() => void) | null = null;
 
   constructor(
     socket: Socket,
@@ -82,9 +82,8 @@ export class JsonConnection extends TcpSocket {
       return this.drop(new TidelineError('too-slow', 'the answers are not read'));
     }
     this.socket.pause();
-    this.stalled ??= setTimeout(
-      () => this.drop(new TidelineError('too-slow', `nothing was read for ${this.limits.stallMs} ms`)),
-      this.limits.stallMs,
+    this.cancelStall ??= afterRunning(systemScheduler, this.limits.stallMs, () =>
+      this.drop(new TidelineError('too-slow', `nothing was read for ${this.limits.stallMs} ms`)),
     );
   }
 
@@ -102,8 +101,8 @@ export class JsonConnection extends TcpSocket {
   }
 
   private clearStall(): void {
-    if (this.stalled !== null) clearTimeout(this.stalled);
-    this.stalled = null;
+    this.cancelStall?.();
+    this.cancelStall = null;
   }
 
   protected override handleData(data: Buffer | string): void {
