@@ -8,14 +8,18 @@ const STEP_MS_MAX = 2000;
 export class AwakeClock {
   private passedMs = 0;
   private last: number;
+  private readonly now: () => number;
+  private readonly stepMsMax: number;
 
-  constructor(private readonly now: () => number = () => performance.now()) {
-    this.last = now();
+  constructor(options: { readonly now?: () => number; readonly stepMsMax?: number } = {}) {
+    this.now = options.now ?? (() => performance.now());
+    this.stepMsMax = options.stepMsMax ?? STEP_MS_MAX;
+    this.last = this.now();
   }
 
   get ms(): number {
     const now = this.now();
-    this.passedMs += Math.min(STEP_MS_MAX, now - this.last);
+    this.passedMs += Math.min(this.stepMsMax, now - this.last);
     this.last = now;
     return this.passedMs;
   }

@@ -5,7 +5,7 @@ import { Statistics } from './statistics.js';
 test('a pause is counted for every fault that was there during it, and not for the start or for a standstill of everything', () => {
   let now = 0;
   const said: string[] = [];
-  const clock = new AwakeClock(() => now);
+  const clock = new AwakeClock({ now: () => now });
   const statistics = new Statistics(clock, (text) => said.push(text));
   const pass = (ms: number): void => {
     for (const end = now + ms; now < end;) {
