@@ -23,6 +23,8 @@ export interface ArchivedEntry extends ArchiveEntry {
 
 export interface ArchiveQuery {
   readonly view: string;
+  /** All of them, if it is not said. */
+  readonly partition?: PartitionId;
   readonly key?: Uint8Array;
   /** Expired at this time or later. */
   readonly from?: LogTime;
@@ -30,6 +32,8 @@ export interface ArchiveQuery {
   readonly to?: LogTime;
   /** 1 … ARCHIVE_QUERY_ENTRIES_MAX. */
   readonly limit: number;
+  /** Of keys and values; ARCHIVE_QUERY_BYTES_MAX, if it is not said. A page has at least one entry. */
+  readonly bytesMax?: number;
   /** From an earlier page of the same query. */
   readonly cursor?: string;
 }
@@ -54,7 +58,7 @@ export interface Archive {
 }
 
 export const ARCHIVE_QUERY_ENTRIES_MAX = 1000;
-/** A page ends early when its keys and values reach this size; it has at least one entry. */
+/** A page ends early when its keys and values reach this size. */
 export const ARCHIVE_QUERY_BYTES_MAX = 16 * 1024 * 1024;
 
 /**
@@ -93,11 +97,11 @@ export function checkLimit(limit: number): void {
 }
 
 /** How many entries of these sizes make a page. */
-export function pageLength(sizes: readonly number[]): number {
+export function pageLength(sizes: readonly number[], bytesMax = ARCHIVE_QUERY_BYTES_MAX): number {
   let bytes = 0;
   for (const [index, size] of sizes.entries()) {
     bytes += size;
-    if (bytes > ARCHIVE_QUERY_BYTES_MAX) return Math.max(1, index);
+    if (bytes > bytesMax) return Math.max(1, index);
   }
   return sizes.length;
 }

@@ -9,14 +9,16 @@ import { ARCHIVE, CATALOG, CatalogModule, SNAPSHOT_CATALOG } from './catalog-mod
 import { openCatalog, type Catalog } from './catalog.js';
 import { dataSourceOptions, openDataSource, withoutPassword } from './data-source.js';
 import { SqlArchive } from './sql-archive.js';
+import { archiveGapsConformance } from './testing/archive-gaps.conformance.js';
 import { archiveConformance } from './testing/archive.conformance.js';
-import { InMemoryArchive, InMemorySnapshotCatalog } from './testing/index.js';
+import { InMemoryArchive, InMemoryArchiveGaps, InMemorySnapshotCatalog } from './testing/index.js';
 import { snapshotCatalogConformance } from './testing/snapshot-catalog.conformance.js';
 
 const POSTGRES = process.env.TIDELINE_TEST_POSTGRES;
 const nothing = async (): Promise<void> => undefined;
 
 archiveConformance('in memory', async (clock) => ({ archive: new InMemoryArchive(clock), close: nothing }));
+archiveGapsConformance('in memory', async () => ({ gaps: new InMemoryArchiveGaps(), close: nothing }));
 snapshotCatalogConformance('in memory', async () => ({ snapshots: new InMemorySnapshotCatalog(), close: nothing }));
 
 const entry: ArchiveEntry = {
@@ -40,13 +42,19 @@ async function sqlite(clock?: Clock): Promise<Catalog> {
   return { ...catalog, close };
 }
 
+const gapsOf = (open: () => Promise<Catalog>) => async () => {
+  const { archiveGaps, close } = await open();
+  return { gaps: archiveGaps, close };
+};
+
 archiveConformance('SQLite', sqlite);
+archiveGapsConformance('SQLite', gapsOf(sqlite));
 snapshotCatalogConformance('SQLite', () => sqlite());
 
 /** The suites name their own views; what an earlier run left behind goes first. */
 async function postgres(clock?: Clock): Promise<Catalog> {
   const dataSource = await openDataSource(POSTGRES as string);
-  await dataSource.query('TRUNCATE tideline_archive, tideline_snapshots');
+  await dataSource.query('TRUNCATE tideline_archive, tideline_archive_gaps, tideline_snapshots');
   await dataSource.destroy();
   return openCatalog(POSTGRES as string, clock);
 }
@@ -55,11 +63,12 @@ if (POSTGRES === undefined) {
   process.stderr.write('catalog: Postgres left out; set TIDELINE_TEST_POSTGRES=postgres://… to include it\n');
 } else {
   archiveConformance('Postgres', postgres);
+  archiveGapsConformance('Postgres', gapsOf(postgres));
   snapshotCatalogConformance('Postgres', () => postgres());
 
   test('several processes may migrate Postgres at once', async () => {
     const fresh = await openDataSource(POSTGRES);
-    await fresh.query('DROP TABLE tideline_archive, tideline_snapshots, tideline_migrations');
+    await fresh.query('DROP TABLE tideline_archive, tideline_archive_gaps, tideline_snapshots, tideline_migrations');
     await fresh.destroy();
     const catalogs = await Promise.all(Array.from({ length: 4 }, () => openCatalog(POSTGRES)));
     await Promise.all(catalogs.map((catalog) => catalog.ping()));
@@ -124,7 +133,8 @@ describe('the catalog on SQLite', () => {
   test('an archive from before its rows had an order keeps them all', async () => {
     const url = `sqlite:${directory}/before.sqlite`;
     const before = await openDataSource(url);
-    await before.undoLastMigration();
+    // Archive gaps, and that order.
+    for (let n = 0; n < 2; n++) await before.undoLastMigration();
     const columns = 'view, key_digest, "offset", partition, key, value, log_time, expires_at, archived_at, evicted';
     const values = [...Array(10).keys()].map((n) => [keyDigest(Buffer.from(`k${n % 3}`)), n, Buffer.from(`k${n % 3}`)]);
     for (const [digest, offset, key] of values) {
@@ -144,6 +154,17 @@ describe('the catalog on SQLite', () => {
     expect(await archive.latest('v', Buffer.from('k1'))).toMatchObject({ offset: 7, partition: 4, archivedAt: 7 });
     const [again] = page.entries;
     expect(await archive.write([again, { ...again, offset: asOffset(10) }])).toBe(1);
+    await close();
+  });
+
+  test('a snapshot from before the gaps of archives were kept does not say what the archive had', async () => {
+    const url = `sqlite:${directory}/before-gaps.sqlite`;
+    const before = await openDataSource(url);
+    await before.undoLastMigration();
+    await before.query(`INSERT INTO tideline_snapshots VALUES ('v', 0, -1, 'h', 7, 1, 1, 'd', 1, 'p', 1, 1, x'00')`);
+    await before.destroy();
+    const { snapshots, close } = await openCatalog(url);
+    expect(await snapshots.list()).toEqual([expect.objectContaining({ offset: 7, archivedUntil: null })]);
     await close();
   });
 
@@ -177,6 +198,8 @@ describe('the catalog on SQLite', () => {
     const inOrder = expect.stringMatching(/USING INDEX tideline_archive_by_expiry [^;]*$/);
     const from = asLogTime(1);
     expect(await plansOf(() => archive.query({ view: 'v', from, limit: 10 }))).toEqual([inOrder, inOrder]);
+    const { partition } = entry;
+    expect(await plansOf(() => archive.query({ view: 'v', partition, from, limit: 10 }))).toEqual([inOrder, inOrder]);
     await dataSource.destroy();
   });
 
@@ -192,7 +215,7 @@ describe('the catalog on SQLite', () => {
   test('a number a table cannot hold exactly stops the reader', async () => {
     const dataSource = await openDataSource(`sqlite:${directory}/large.sqlite`);
     await dataSource.query(
-      `INSERT INTO tideline_snapshots VALUES ('v', 0, 0, 'h', 9007199254740993, 1, 1, 'd', 1, 'p', 1, 1, x'')`,
+      `INSERT INTO tideline_snapshots VALUES ('v', 0, 0, 'h', 9007199254740993, 1, 1, 'd', 1, 'p', 1, 1, x'', NULL)`,
     );
     await dataSource.destroy();
     const catalog = await openCatalog(`sqlite:${directory}/large.sqlite`);

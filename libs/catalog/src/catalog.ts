@@ -1,18 +1,21 @@
 import type { DataSource } from 'typeorm';
 import type { Clock } from '#kernel';
 import type { Archive } from './archive.js';
+import type { ArchiveGaps } from './archive-gaps.js';
 import { dialectOf, openDataSource, sqliteFileOf, withoutPassword } from './data-source.js';
 import type { SnapshotCatalog } from './snapshot-catalog.js';
 import { SqlArchive } from './sql-archive.js';
+import { SqlArchiveGaps } from './sql-archive-gaps.js';
 import { SqlSnapshotCatalog } from './sql-snapshot-catalog.js';
 import { ThreadedArchiveRows } from './threaded-archive-rows.js';
 
-/** The database of snapshots and archive, open. */
+/** The database of snapshots, archive and its gaps, open. */
 export interface Catalog {
   /** Without its password. */
   readonly url: string;
   readonly snapshots: SnapshotCatalog;
   readonly archive: Archive;
+  readonly archiveGaps: ArchiveGaps;
   /** Rejects if the database does not answer. */
   ping(): Promise<void>;
   close(): Promise<void>;
@@ -27,6 +30,7 @@ export async function openCatalog(url: string, clock?: Clock): Promise<Catalog> 
     url: withoutPassword(url),
     snapshots: new SqlSnapshotCatalog(dataSource),
     archive: new SqlArchive(dataSource, dialectOf(url), { clock, ...(thread && { rows: thread }) }),
+    archiveGaps: new SqlArchiveGaps(dataSource),
     ping: async () => {
       await dataSource.query('SELECT 1');
     },

@@ -6,11 +6,12 @@
 import BetterSqlite3 from 'better-sqlite3';
 import { DataSource, type DataSourceOptions, type EntitySchema } from 'typeorm';
 import { TidelineError } from '#kernel';
-import { archiveSchema, snapshotSchema, type Dialect } from './entities.js';
+import { archiveGapSchema, archiveSchema, snapshotSchema, type Dialect } from './entities.js';
 import { Initial1762800000000 } from './migrations/1762800000000-initial.js';
 import { SnapshotSlots1763700000000 } from './migrations/1763700000000-snapshot-slots.js';
 import { ArchiveEvicted1763800000000 } from './migrations/1763800000000-archive-evicted.js';
 import { ArchiveOrder1764000000000 } from './migrations/1764000000000-archive-order.js';
+import { ArchiveGaps1764100000000 } from './migrations/1764100000000-archive-gaps.js';
 import { prepareSqlite, SQLITE_BUSY_TIMEOUT_MS } from './sqlite-database.js';
 
 const MIGRATIONS = [
@@ -18,6 +19,7 @@ const MIGRATIONS = [
   SnapshotSlots1763700000000,
   ArchiveEvicted1763800000000,
   ArchiveOrder1764000000000,
+  ArchiveGaps1764100000000,
 ];
 const MIGRATIONS_TABLE = 'tideline_migrations';
 
@@ -43,7 +45,7 @@ export const dialectOf = (url: string): Dialect => (url.startsWith('sqlite:') ? 
 export function dataSourceOptions(url: string): DataSourceOptions {
   const dialect = dialectOf(url);
   const shared = {
-    entities: [snapshotSchema(dialect), archiveSchema(dialect)] as EntitySchema[],
+    entities: [snapshotSchema(dialect), archiveSchema(dialect), archiveGapSchema] as EntitySchema[],
     migrations: MIGRATIONS,
     migrationsTableName: MIGRATIONS_TABLE,
     synchronize: false,

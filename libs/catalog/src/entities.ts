@@ -4,9 +4,10 @@
  */
 import { EntitySchema } from 'typeorm';
 import type { LogTime, Offset, PartitionId } from '#kernel';
+import type { ArchiveGap } from './archive-gaps.js';
 import { ARCHIVE_TABLE } from './archive-rows.js';
 import type { SnapshotEntry } from './snapshot-catalog.js';
-import { bigintColumn } from './whole-number.js';
+import { bigintColumn, optionalBigintColumn } from './whole-number.js';
 
 export type Dialect = 'sqlite' | 'postgres';
 
@@ -47,8 +48,31 @@ export const snapshotSchema = (dialect: Dialect): EntitySchema<SnapshotRow> =>
       createdAt: { ...bigintColumn, name: 'created_at' },
       verified: { type: 'boolean' },
       slotTable: { type: dialect === 'postgres' ? 'bytea' : 'blob', name: 'slot_table' },
+      archivedUntil: { ...optionalBigintColumn, name: 'archived_until' },
     },
   });
+
+export type ArchiveGapRow = { -readonly [K in keyof ArchiveGap]: ArchiveGap[K] };
+
+export const ARCHIVE_GAPS_TABLE = 'tideline_archive_gaps';
+
+export const archiveGapSchema = new EntitySchema<ArchiveGapRow>({
+  name: 'ArchiveGap',
+  tableName: ARCHIVE_GAPS_TABLE,
+  columns: {
+    host: { type: 'text', primary: true },
+    clusterId: { type: 'text', name: 'cluster_id', primary: true },
+    view: { type: 'text', primary: true },
+    partition: { type: 'integer', primary: true },
+    group: { ...bigintColumn, primary: true },
+    from: { ...optionalBigintColumn, name: 'from_time' },
+    to: { ...bigintColumn, name: 'to_time' },
+    offset: bigintColumn,
+    source: { type: 'text' },
+    cursor: { type: 'text', nullable: true },
+    mark: { type: 'text' },
+  },
+});
 
 export const archiveSchema = (dialect: Dialect): EntitySchema<ArchiveRow> => {
   const bytes = dialect === 'postgres' ? 'bytea' : 'blob';

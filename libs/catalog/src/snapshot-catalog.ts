@@ -32,6 +32,11 @@ export interface SnapshotEntry extends SnapshotId {
   readonly verified: boolean;
   /** For ALL_SLOTS: where each slot is in the file and what it holds, as the file's own table says; else empty. */
   readonly slotTable: Buffer;
+  /**
+   * What had left the view before this log time was in the host's archive when the snapshot was taken, but for the gaps of the archive. Null: it
+   * is not known, or the view has no archive.
+   */
+  readonly archivedUntil: LogTime | null;
 }
 
 export interface SnapshotFilter {

@@ -89,7 +89,13 @@ export class SqlArchive implements Archive {
       .limit(query.limit + 1)
       .getRawMany<{ size: unknown }>();
     if (sizes.length === 0) return { entries: [] };
-    const count = Math.min(query.limit, pageLength(sizes.map(({ size }) => wholeNumber(size))));
+    const count = Math.min(
+      query.limit,
+      pageLength(
+        sizes.map(({ size }) => wholeNumber(size)),
+        query.bytesMax,
+      ),
+    );
     const rows = await this.#page(query).limit(count).getMany();
     const last = rows.at(-1);
     return {
@@ -115,8 +121,10 @@ export class SqlArchive implements Archive {
       .andWhere(`archive.view || '' = :view`, { view });
   }
 
-  #page({ view, key, from, to, cursor }: ArchiveQuery): SelectQueryBuilder<ArchiveRow> {
+  #page({ view, partition, key, from, to, cursor }: ArchiveQuery): SelectQueryBuilder<ArchiveRow> {
     const select = this.#select(view, key);
+    // As an expression, or SQLite would no longer take the index for the order: a partition is told from others as they are passed.
+    if (partition !== undefined) select.andWhere('archive.partition + 0 = :partition', { partition });
     if (from !== undefined) select.andWhere('archive.expiresAt >= :from', { from });
     if (to !== undefined) select.andWhere('archive.expiresAt < :to', { to });
     if (cursor !== undefined) {

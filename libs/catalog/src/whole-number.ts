@@ -14,3 +14,12 @@ export function wholeNumber(value: unknown): number {
 
 /** For columns of type bigint. */
 export const bigintColumn = { type: 'bigint', transformer: { to: wholeNumber, from: wholeNumber } } as const;
+
+const wholeNumberOrNull = (value: unknown): number | null => (value === null ? null : wholeNumber(value));
+
+/** The same where there may be none. */
+export const optionalBigintColumn = {
+  type: 'bigint',
+  nullable: true,
+  transformer: { to: wholeNumberOrNull, from: wholeNumberOrNull },
+} as const;

@@ -171,6 +171,25 @@ export function archiveConformance(name: string, open: (clock: Clock) => Promise
       );
     });
 
+    test('gives the entries of one partition alone, page after page', async () => {
+      const view = 'partitions';
+      await archive.write(
+        Array.from({ length: 30 }, (_, n) => entry(n + 1, { view, partition: asPartitionId(n % 3) })),
+      );
+      const asked = { view, partition: asPartitionId(1), limit: 4 };
+      expect(offsetsOf(await all(asked))).toEqual([2, 5, 8, 11, 14, 17, 20, 23, 26, 29]);
+      expect(offsetsOf(await all({ ...asked, from: asLogTime(2008), to: asLogTime(2020) }))).toEqual([8, 11, 14, 17]);
+    });
+
+    test('a page has as many bytes as are asked for, or one entry', async () => {
+      const view = 'bytes';
+      await archive.write([1, 2, 3].map((offset) => entry(offset, { view, value: Buffer.alloc(100) })));
+      const page = await archive.query({ view, limit: 10, bytesMax: 250 });
+      expect(offsetsOf(page.entries)).toEqual([1, 2]);
+      expect(offsetsOf((await archive.query({ view, limit: 10, bytesMax: 1 })).entries)).toEqual([1]);
+      expect(offsetsOf(await all({ view, limit: 10, bytesMax: 1 }))).toEqual([1, 2, 3]);
+    });
+
     test('a page ends early when its values are large', async () => {
       const view = 'large';
       const value = Buffer.alloc(6 * 1024 * 1024, 1);

@@ -48,7 +48,7 @@ export class InMemoryArchive implements Archive {
     return written;
   }
 
-  async query({ view, key, from, to, limit, cursor }: ArchiveQuery): Promise<ArchivePage> {
+  async query({ view, partition, key, from, to, limit, bytesMax, cursor }: ArchiveQuery): Promise<ArchivePage> {
     checkLimit(limit);
     const after = cursor === undefined ? undefined : decodeCursor(cursor);
     const digest = key === undefined ? undefined : keyDigest(key);
@@ -56,6 +56,7 @@ export class InMemoryArchive implements Archive {
       .filter(
         (stored) =>
           stored.entry.view === view &&
+          (partition === undefined || stored.partition === partition) &&
           (digest === undefined || stored.keyDigest.equals(digest)) &&
           (from === undefined || stored.expiresAt >= from) &&
           (to === undefined || stored.expiresAt < to) &&
@@ -63,7 +64,7 @@ export class InMemoryArchive implements Archive {
       )
       .sort(inOrder);
     const sizes = matching.slice(0, limit + 1).map(({ entry }) => entry.key.length + entry.value.length);
-    const page = matching.slice(0, Math.min(limit, pageLength(sizes)));
+    const page = matching.slice(0, Math.min(limit, pageLength(sizes, bytesMax)));
     const last = page.at(-1);
     return {
       entries: page.map(({ entry }) => entry),

@@ -21,6 +21,7 @@ const entry = (offset: number, changes: Partial<SnapshotEntry> = {}): SnapshotEn
   createdAt: 1_700_000_000_500,
   verified: true,
   slotTable: Buffer.from([0, 1, 0xff]),
+  archivedUntil: null,
   ...changes,
 });
 
@@ -46,6 +47,7 @@ export function snapshotCatalogConformance(name: string, open: () => Promise<Ope
         logTime: asLogTime(Number.MAX_SAFE_INTEGER),
         bytes: Number.MAX_SAFE_INTEGER,
         slot: ALL_SLOTS,
+        archivedUntil: asLogTime(Number.MAX_SAFE_INTEGER),
       });
       await catalog.add(added);
       expect(await catalog.list({ view })).toEqual([added]);
