@@ -60,6 +60,15 @@ export class ArchiveQueue {
     this.bytes += sizeOfEntry(entry);
   }
 
+  /** When the first of them departed, which need not be the one that has waited longest; Infinity: there is none. Looks at them all. */
+  get earliest(): number {
+    let earliest = Infinity;
+    for (let at = this.head; at < this.waiting.length; at++) {
+      earliest = Math.min(earliest, this.waiting[at].entry.expiresAt ?? Infinity);
+    }
+    return earliest;
+  }
+
   /** The entry at this place, 0 for the one that has waited longest. */
   at(place: number): LeavingEntry {
     return this.waiting[this.head + place].entry;

@@ -70,6 +70,15 @@ export class Departures {
     return earliest === Infinity ? null : asLogTime(earliest);
   }
 
+  /**
+   * Before this log time nothing departed that is still to be given to the archive, nor will any; null: nothing is there that will depart. What `take`
+   * gave from the index is not among it.
+   */
+  earliestToArchive(): LogTime | null {
+    const earliest = Math.min(this.state.earliestExpiries.earliest, this.queue?.earliest ?? Infinity);
+    return earliest === Infinity ? null : asLogTime(earliest);
+  }
+
   /** Removes up to `max` entries that are due, earliest first. Nothing beyond the view's own log time is due. Returns how many went. */
   expire(request: { readonly until: LogTime; readonly max: number }): number {
     assert(this.queue === null, 'an entry would go before its archive has it');

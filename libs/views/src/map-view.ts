@@ -697,6 +697,11 @@ export class MapView {
     return this.departures.nextExpiry();
   }
 
+  /** As `Departures.earliestToArchive`. */
+  earliestToArchive(): LogTime | null {
+    return this.departures.earliestToArchive();
+  }
+
   /** As `Departures.expire`. */
   expire(request: { readonly until: LogTime; readonly max: number }): number {
     return this.departures.expire(request);

@@ -16,6 +16,7 @@ import {
 import {
   ControlKind,
   FrameType,
+  archiveServiceV1 as archives,
   decodeError,
   decodeHello,
   encodeBatch,
@@ -392,6 +393,27 @@ service('snapshot-service-v1', () => {
       },
       { view: 'orders', partition: 4, restoring: null, stoppedSlots: [], problem: null },
     ],
+  });
+});
+
+service('archive-service-v1', () => {
+  const part = { clusterId: 'c1', view: 'orders', partition: 3, group: 7 };
+  request('departed', archives.departed, {
+    request: {
+      ...part,
+      mark: 'a mark',
+      applied: offset,
+      from: logTime,
+      until: asLogTime(logTime + 1),
+      cursor: '1.0.7.x',
+      limit: 500,
+      bytesMax: 262_144,
+    },
+    answer: { entries: [{ ...plainEntry, evicted: true }], cursor: '1.0.8.y', until: asLogTime(logTime + 1) },
+  });
+  request('departed-from-the-beginning', archives.departed, {
+    request: { ...part, mark: '', applied: offset, from: null, until: logTime, cursor: null, limit: 1, bytesMax: 1 },
+    answer: { entries: [], cursor: null, until: logTime },
   });
 });
 

@@ -1,3 +1,4 @@
+export * from './archive-service-v1.js';
 export * from './cluster-description-v1.js';
 export * from './entry-v1.js';
 export * from './frame-v1.js';
@@ -13,4 +14,5 @@ export * from './session.js';
 export * from './snapshot-service-v1.js';
 export * from './projection-service-v1.js';
 export * from './view-export-v1.js';
+export { type ViewPart } from './view-part-v1.js';
 export * from './view-service-v1.js';

@@ -50,3 +50,12 @@ export const writeOptionalBytes = (writer: ByteWriter, value: Uint8Array | null)
 };
 
 export const readLogTime = (reader: ByteReader): LogTime => asLogTime(reader.u64());
+
+export const readOptionalLogTime = (reader: ByteReader): LogTime | null => (reader.bool() ? readLogTime(reader) : null);
+
+export const readOptionalText = (reader: ByteReader): string | null => (reader.bool() ? reader.string() : null);
+
+export const writeOptionalText = (writer: ByteWriter, text: string | null): ByteWriter => {
+  writer.bool(text !== null);
+  return text === null ? writer : writer.string(text);
+};

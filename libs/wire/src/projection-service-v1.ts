@@ -1,4 +1,4 @@
-import { ByteWriter, type ByteReader, type LogTime, type Offset } from '#kernel';
+import { ByteWriter, type LogTime, type Offset } from '#kernel';
 import {
   readPosition,
   readViewRead,
@@ -14,9 +14,11 @@ import {
   readEnum,
   readLogTime,
   readOptionalBytes,
+  readOptionalText,
   readOptionalU64,
   writeEnum,
   writeOptionalBytes,
+  writeOptionalText,
   writeOptionalU64,
 } from './payload-fields.js';
 import type { RequestCall } from './service-call.js';
@@ -98,13 +100,6 @@ const STATES = ['live', 'building', 'halted', 'refused'] as const;
 /** partition, offset, time, four absences, an empty error, attempts. */
 const PARKED_BYTES_MIN = 23;
 const PROJECTION_BYTES_MIN = 10;
-
-const readOptionalText = (reader: ByteReader): string | null => (reader.bool() ? reader.string() : null);
-
-const writeOptionalText = (writer: ByteWriter, value: string | null): void => {
-  writer.bool(value !== null);
-  if (value !== null) writer.string(value);
-};
 
 const lookup: RequestCall<ViewLookupRequest, ViewScanResponse> = {
   method: 0x0320,

@@ -2,6 +2,7 @@ import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { VIEW_DEFAULTS, asNodeId, isTidelineError, type ViewSettings } from '#kernel';
 import {
+  archiveServiceV1,
   decodeClusterDescription,
   decodeCondition,
   decodeError,
@@ -16,9 +17,14 @@ import {
   viewServiceV1,
 } from './index.js';
 
-const calls: object[] = [gatewayServiceV1, logServiceV1, projectionServiceV1, snapshotServiceV1, viewServiceV1].flatMap(
-  (service) => Object.values(service),
-);
+const calls: object[] = [
+  archiveServiceV1,
+  gatewayServiceV1,
+  logServiceV1,
+  projectionServiceV1,
+  snapshotServiceV1,
+  viewServiceV1,
+].flatMap((service) => Object.values(service));
 
 const decoders: [string, (payload: Buffer) => unknown][] = [
   ['decodeHello', decodeHello],

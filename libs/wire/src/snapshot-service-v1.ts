@@ -1,20 +1,23 @@
 import { crc32 } from 'node:zlib';
-import { ByteWriter, TidelineError, type ByteReader, type LogTime, type Offset } from '#kernel';
+import { ByteWriter, TidelineError, type LogTime, type Offset } from '#kernel';
 import {
   readAll,
   readCount,
   readEnum,
   readLogTime,
+  readOptionalText,
   readOptionalU64,
   writeEnum,
+  writeOptionalText,
   writeOptionalU64,
 } from './payload-fields.js';
 import type { RequestCall } from './service-call.js';
+import { readPart, writePart, type ViewPart } from './view-part-v1.js';
 
 /**
- * What hosts of views ask one another, and operators ask them, version 1; on the materializer's port beside view-service-v1.ts. Little endian.
+ * What hosts of views ask one another, and operators ask them, version 1; on the materializer's port beside view-service-v1.ts. Little endian;
+ * part as in view-part-v1.ts.
  *
- *     part   string clusterId · string view · varint partition · u32 group             whose state: the group tells a topic from a deleted one
  *     info   string host · string view · varint partition · u64 offset · u64 logTime · string digest · varint bytes · varint entries
  *            varint slots · u64 createdAt · bool verified
  *
@@ -29,13 +32,6 @@ import type { RequestCall } from './service-call.js';
  *                       bool restoring: enum phase (snapshot, log) · string source · u8 percent · u64 offset · u64 target · optional u64 etaSeconds
  *                       varint count × u8 stopped slot · optional string problem)
  */
-export interface ViewPart {
-  readonly clusterId: string;
-  readonly view: string;
-  readonly partition: number;
-  readonly group: number;
-}
-
 export interface SnapshotInfoMessage {
   readonly host: string;
   readonly view: string;
@@ -91,23 +87,6 @@ const PHASES = ['snapshot', 'log'] as const;
 const INFO_BYTES_MIN = 33;
 const PART_BYTES_MIN = 8;
 const HEALTH_BYTES_MIN = 5;
-
-const readOptionalText = (reader: ByteReader): string | null => (reader.bool() ? reader.string() : null);
-
-const writeOptionalText = (writer: ByteWriter, text: string | null): ByteWriter => {
-  writer.bool(text !== null);
-  return text === null ? writer : writer.string(text);
-};
-
-const writePart = (writer: ByteWriter, { clusterId, view, partition, group }: ViewPart): ByteWriter =>
-  writer.string(clusterId).string(view).varint(partition).u32(group);
-
-const readPart = (reader: ByteReader): ViewPart => ({
-  clusterId: reader.string(),
-  view: reader.string(),
-  partition: reader.varint(),
-  group: reader.u32(),
-});
 
 const encodeInfos = (infos: readonly SnapshotInfoMessage[]): Buffer => {
   const writer = new ByteWriter(1024).varint(infos.length);

@@ -26,9 +26,12 @@ import {
   readEnum,
   readLogTime,
   readOptionalBytes,
+  readOptionalLogTime,
+  readOptionalText,
   readOptionalU64,
   writeEnum,
   writeOptionalBytes,
+  writeOptionalText,
   writeOptionalU64,
 } from './payload-fields.js';
 import { decodeNothing, encodeNothing } from './log-service-v1.js';
@@ -355,15 +358,6 @@ const stats: RequestCall<void, readonly ViewStatsMessage[]> = {
     }),
 };
 
-const readOptionalText = (reader: ByteReader): string | null => (reader.bool() ? reader.string() : null);
-
-const writeOptionalText = (writer: ByteWriter, value: string | null): void => {
-  writer.bool(value !== null);
-  if (value !== null) writer.string(value);
-};
-
-const readOptionalTime = (reader: ByteReader): LogTime | null => (reader.bool() ? readLogTime(reader) : null);
-
 const archive: RequestCall<ArchiveRequest, ArchiveResponse> = {
   method: 0x0305,
   encodeRequest({ view, key, from, to, limit, cursor }) {
@@ -378,8 +372,8 @@ const archive: RequestCall<ArchiveRequest, ArchiveResponse> = {
     readAll(payload, (reader) => ({
       view: reader.string(),
       key: readOptionalBytes(reader),
-      from: readOptionalTime(reader),
-      to: readOptionalTime(reader),
+      from: readOptionalLogTime(reader),
+      to: readOptionalLogTime(reader),
       limit: reader.varint(),
       cursor: readOptionalText(reader),
     })),
