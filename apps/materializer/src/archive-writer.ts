@@ -1,5 +1,12 @@
 import type { Archive, ArchiveEntry } from '#catalog';
-import { toTidelineError, type PartitionId, type Scheduler, type TidelineError } from '#kernel';
+import {
+  asLogTime,
+  toTidelineError,
+  type LogTime,
+  type PartitionId,
+  type Scheduler,
+  type TidelineError,
+} from '#kernel';
 import type { LeavingEntry, MapView } from '#views';
 
 /** Entries of one write to the archive, and their bytes: to take them out of memory and to let go of them is some 5 ms. */
@@ -52,6 +59,15 @@ export class ArchiveWriter {
   /** The queue of the view is full: it must not be given more to apply. */
   get full(): boolean {
     return this.options.state.archiveQueueBytes >= ARCHIVE_QUEUE_BYTES_MAX;
+  }
+
+  /** Before this log time nothing departed that the archive does not have; null: nothing is in memory that has departed, or will. */
+  get archivedBefore(): LogTime | null {
+    let earliest: number = this.options.state.earliestToArchive() ?? Infinity;
+    for (const entries of this.writing.keys()) {
+      for (const { expiresAt } of entries) earliest = Math.min(earliest, expiresAt ?? Infinity);
+    }
+    return earliest === Infinity ? null : asLogTime(earliest);
   }
 
   /** Lets go of some of what was written or writes some of what is due, unless enough is under way or it waits to try again; the rest a turn later. */

@@ -3,11 +3,14 @@ import type { PartitionHealth, SnapshotInfo, SnapshotRestored, ViewUpkeep } from
 import {
   SNAPSHOT_PIECE_BYTES_MAX,
   snapshotServiceV1,
+  type DepartedPage,
+  type DepartedRequest,
   type DigestMarksMessage,
   type SnapshotPiece,
   type SnapshotPieceRequest,
   type ViewPart,
 } from '#wire';
+import type { ArchiveSource } from './archive-source.js';
 import { digestsAt, isSamePart, marksOf, type DigestWatch } from './digest-watch.js';
 import { isOpen, type HostedPartition, type HostedView } from './hosted-partition.js';
 import type { PeerHosts } from './peer-hosts.js';
@@ -18,6 +21,8 @@ export interface HostUpkeepOptions {
   /** Null: this host keeps no snapshots. */
   readonly snapshots: { readonly store: SnapshotStore; readonly peers?: PeerHosts } | null;
   readonly rounds: SnapshotRounds | null;
+  /** Null: nothing is archived here, or not for others. */
+  readonly archive: ArchiveSource | null;
   readonly digestWatch: () => DigestWatch | null;
   readonly views: () => Iterable<HostedView>;
   /** The view that is served under this name. Throws `unknown-view` | `not-ready`. */
@@ -120,6 +125,15 @@ export class HostUpkeep implements ViewUpkeep {
 
   dispute(request: ViewPart & { readonly offset: Offset; readonly digests: Uint32Array }): void {
     this.options.digestWatch()?.disputed(request, request.offset, request.digests);
+  }
+
+  async departed(request: DepartedRequest): Promise<DepartedPage> {
+    const { archive } = this.options;
+    const view = this.find(request);
+    if (archive === null || view === undefined) {
+      throw new TidelineError('not-found', `view ${request.view} of that cluster is not archived here`);
+    }
+    return archive.departed(this.open(view, request.partition), request);
   }
 
   private find(part: ViewPart): HostedView | undefined {

@@ -1,6 +1,7 @@
 import type { CommandLog } from '#command-log';
 import { TidelineError, type Offset } from '#kernel';
 import type { MapView, Position, Projection, ProjectionDefinition } from '#views';
+import type { ArchiveGapFiller } from './archive-gap-filler.js';
 import type { ArchiveWriter } from './archive-writer.js';
 import type { PartitionFeed } from './partition-feed.js';
 import type { PartitionKeeper } from './partition-keeper.js';
@@ -18,6 +19,8 @@ export interface HostedPartition {
   readonly waiters: PositionWaiters;
   /** Null: what expires is simply removed. */
   readonly archiver: ArchiveWriter | null;
+  /** Null: the archive, if there is one, never lacks anything. */
+  readonly gap: ArchiveGapFiller | null;
   readonly source: SnapshotSource;
   /** Of the newest snapshot. */
   snapshotOffset: Offset;

@@ -18,6 +18,7 @@ import { nodeFileSystem } from '#storage';
 import { definitionOf, type PartitionHealth, type ViewType } from '#views';
 import type { DigestMismatch } from './digest-watch.js';
 import { PeerHosts } from './peer-hosts.js';
+import type { ArchiveGapStatus } from './archive-gap-filler.js';
 import { DefectLog } from './defect-log.js';
 import { versionsByName } from './projection-versions.js';
 import { serveViewQuery } from './serve-view-query.js';
@@ -55,6 +56,11 @@ const healthText = ({ view, partition, restoring, stoppedSlots, problem }: Parti
   return `${slots}view ${view}, partition ${partition}: ${how}`;
 };
 
+const gapText = ({ view, partition, copied, problem }: ArchiveGapStatus): string => {
+  const lacks = `the archive of view ${view}, partition ${partition} lacks entries of other hosts`;
+  return problem === null ? `${lacks}; ${copied} are copied` : `${lacks}, and does not get them: ${problem}`;
+};
+
 /** Listens for gateways of other processes and reports on the views. */
 class ViewService implements OnModuleInit, BeforeApplicationShutdown {
   private listener: Listener | null = null;
@@ -87,7 +93,9 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
     });
     this.health.register('archive', () => {
       const error = host.archiveError;
-      return error === null ? { ok: true } : { ok: false, detail: error.message };
+      if (error !== null) return { ok: false, detail: error.message };
+      const gaps = host.archiveGaps;
+      return { ok: gaps.every(({ problem }) => problem === null), detail: gaps.map(gapText).join('; ') || undefined };
     });
     this.health.register('projections', () => {
       const wrong = host.projectionProblems();
@@ -127,6 +135,11 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
       metrics.collect('tideline_view_parked', (gauge) =>
         each((labels, { parked }) => parked !== null && gauge.set(labels, parked)),
       ),
+      metrics.collect('tideline_view_archive_incomplete', (gauge) =>
+        each(
+          (labels, { archiveIncomplete }) => archiveIncomplete !== null && gauge.set(labels, Number(archiveIncomplete)),
+        ),
+      ),
     );
     const expired = metrics.counter('tideline_view_expired_total');
     const mismatches = metrics.counter('tideline_view_digest_mismatches_total');
@@ -137,6 +150,8 @@ class ViewService implements OnModuleInit, BeforeApplicationShutdown {
     });
     const archiveFailures = metrics.counter('tideline_view_archive_failures_total');
     host.onArchiveFailed((view, partition) => archiveFailures.inc({ view, partition: String(partition) }));
+    const copied = metrics.counter('tideline_view_archive_copied_total');
+    host.gapFillers?.onCopied((view, partition, count) => copied.inc({ view, partition: String(partition) }, count));
     const evicted = metrics.counter('tideline_view_evicted_total');
     const defects = metrics.counter('tideline_view_defects_total');
     const defectLog = new DefectLog(systemClock, (line) => new Logger('Views').error(line));
@@ -188,6 +203,7 @@ const makeViewHost = (
       intervalMs: options.snapshotIntervalMs,
       logBytes: options.snapshotLogBytes,
       digestIntervalMs: options.digestIntervalMs,
+      archiveGaps: catalog.archiveGaps,
     },
     clock: systemClock,
     scheduler: systemScheduler,
@@ -196,6 +212,16 @@ const makeViewHost = (
   host.onSwapped((view, version) => new Logger('Projections').log(`view ${view}: version ${version} is served`));
   host.onSnapshotFailed((view, partition, error) =>
     logger.warn(`view ${view}, partition ${partition}: ${error.message}`),
+  );
+  const archiveLogger = new Logger('Archive');
+  const timeText = (time: number | null): string => (time === null ? 'the beginning' : new Date(time).toISOString());
+  host.gapFillers?.onOpened(({ view, partition, from, to }) =>
+    archiveLogger.log(
+      `view ${view}, partition ${partition}: what departed from ${timeText(from)} to ${timeText(to)} is copied from other hosts`,
+    ),
+  );
+  host.gapFillers?.onFilled(({ view, partition, copied }) =>
+    archiveLogger.log(`view ${view}, partition ${partition}: the archive is complete; ${copied} entries were copied`),
   );
   return host;
 };

@@ -8,6 +8,7 @@ import {
   type PartitionProgress,
   type SnapshotRestored,
 } from '#views';
+import type { ArchiveGapFiller } from './archive-gap-filler.js';
 import type { PeerHosts } from './peer-hosts.js';
 import { SlotRepair, type DigestReference } from './slot-repair.js';
 import { loadSnapshot, type LoadedSnapshot, type SnapshotBytes } from './snapshot-bytes.js';
@@ -37,6 +38,8 @@ export interface PartitionKeeperOptions {
   /** Null: every start reads the log from its beginning. */
   readonly store: SnapshotStore | null;
   readonly peers: PeerHosts | null;
+  /** Null: what departs is not archived, or nothing is ever skipped. */
+  readonly gap: ArchiveGapFiller | null;
   /** From now on the view is fed and read. */
   readonly serve: (view: MapView) => void;
   /** What was served is not to be read any more, nor fed. */
@@ -66,6 +69,13 @@ export interface Suspicion {
   readonly oldestFirst: boolean;
 }
 
+/** Slots of a view, built anew beside it. */
+interface Repair {
+  readonly slots: readonly number[];
+  readonly shadow: MapView;
+  readonly reference: DigestReference | null;
+}
+
 /** Somewhere a view can be begun from. */
 interface Candidate {
   /** For people and for GET /v1/views. */
@@ -74,6 +84,8 @@ interface Candidate {
   /** Until it is where the log is, about. */
   readonly costMs: number;
   readonly own: SnapshotEntry | null;
+  /** Where it is. */
+  readonly host: string;
   open(): SnapshotBytes;
 }
 
@@ -129,7 +141,8 @@ export class PartitionKeeper {
   }
 
   private async load(wanted: Wanted): Promise<void> {
-    const { mapOptions, slotwise } = this.options;
+    const { mapOptions, slotwise, gap } = this.options;
+    await gap?.load();
     const all = await this.candidates();
     const fitting = all
       .filter(({ offset }) => wanted.offset === undefined || offset === wanted.offset)
@@ -142,9 +155,7 @@ export class PartitionKeeper {
       const lost = loaded?.damaged.length ?? 0;
       if (loaded === null || lost > (slotwise ? DAMAGED_SLOTS_MAX : 0)) continue;
       // Not waited for: a partition without a leader must not hold up the others.
-      void this.confirm(loaded.view, candidate).then((within) =>
-        this.start(within ? loaded.view : null, candidate.name),
-      );
+      void this.startFrom(candidate, loaded.view, wanted);
       return;
     }
     if (!(await this.logHas(1))) throw this.cannotBeBuilt(all);
@@ -203,6 +214,7 @@ export class PartitionKeeper {
         offset: entry.offset,
         costMs: entry.bytes / READ_BYTES_PER_MS + replayMs(entry.offset),
         own: entry,
+        host: entry.host,
         open: () => store.open(entry),
       })),
       ...theirs.map(({ info, open }): Candidate => ({
@@ -210,6 +222,7 @@ export class PartitionKeeper {
         offset: info.offset,
         costMs: info.bytes / FETCH_BYTES_PER_MS + replayMs(info.offset),
         own: null,
+        host: info.host,
         open,
       })),
     ].sort((a, b) => a.costMs - b.costMs);
@@ -262,6 +275,24 @@ export class PartitionKeeper {
       }
     }
     return false;
+  }
+
+  private async startFrom(candidate: Candidate, restored: MapView, wanted: Wanted): Promise<void> {
+    try {
+      const within = await this.confirm(restored, candidate);
+      if (within) await this.skipTo(candidate, restored);
+      this.start(within ? restored : null, candidate.name);
+    } catch (error) {
+      this.tryLater(toTidelineError(error).message, wanted);
+    }
+  }
+
+  /** Before a snapshot is taken into service: with another host's, what had departed before is in that host's archive, and may not be in this one's. */
+  private async skipTo({ own, host }: Candidate, { offset, logTime }: MapView): Promise<void> {
+    const { gap, store, source } = this.options;
+    if (own !== null || gap === null) return;
+    const archivedUntil = await store!.archivedUntil(source);
+    await gap.skip({ archivedUntil, offset, logTime, host });
   }
 
   private pause(ms: number): Promise<void> {
@@ -393,7 +424,7 @@ export class PartitionKeeper {
         shadow = loaded.view;
       }
       this.repairSource = candidate?.name ?? FROM_LOG;
-      const error = await this.feed(view, { slots, shadow, reference });
+      const error = await this.feedFrom(candidate, view, { slots, shadow, reference });
       if (error === null) return null;
       last = error;
       if (candidate?.own && error.code === 'storage-damaged') {
@@ -405,10 +436,18 @@ export class PartitionKeeper {
     return last;
   }
 
-  private feed(
-    view: MapView,
-    parts: { readonly slots: readonly number[]; readonly shadow: MapView; readonly reference: DigestReference | null },
-  ): Promise<TidelineError | null> {
+  /** Null: the view has the slots. */
+  private async feedFrom(candidate: Candidate | null, view: MapView, parts: Repair): Promise<TidelineError | null> {
+    try {
+      if (candidate !== null) await this.skipTo(candidate, parts.shadow);
+    } catch (error) {
+      return toTidelineError(error);
+    }
+    if (this.closed || this.view !== view) return new TidelineError('not-ready', 'another view has taken its place');
+    return this.feed(view, parts);
+  }
+
+  private feed(view: MapView, parts: Repair): Promise<TidelineError | null> {
     const { log, scheduler, topic, source } = this.options;
     return new Promise((resolve) => {
       this.repair = new SlotRepair({
@@ -460,7 +499,7 @@ export class PartitionKeeper {
       this.repair?.close();
       this.repairSource = candidate.name;
       const slots = Array.from({ length: SLOTS }, (_, slot) => slot);
-      void this.feed(view, { slots, shadow: loaded.view, reference: null }).then((error) => {
+      void this.feedFrom(candidate, view, { slots, shadow: loaded.view, reference: null }).then((error) => {
         if (error === null) this.options.rebuilt();
         else this.options.report(error);
       });
@@ -472,6 +511,10 @@ export class PartitionKeeper {
 
   get source(): SnapshotSource {
     return this.options.source;
+  }
+
+  get gap(): ArchiveGapFiller | null {
+    return this.options.gap;
   }
 
   /** Null: it is simply served. */
@@ -507,6 +550,7 @@ export class PartitionKeeper {
 
   close(): void {
     this.closed = true;
+    this.options.gap?.close();
     this.repair?.close();
   }
 }

@@ -180,6 +180,7 @@ describe('a host that starts', () => {
     await fill(0, 2000);
     for (const each of [one, two]) await time.until(each.views.upkeep.createSnapshots({ view: VIEW, partition: null }));
     await two.crash();
+    await fill(2000, 100);
     const again = await host('two', { settle: false });
     const sources = new Set<string>();
     const look = async (each: Host): Promise<void> => {

@@ -64,7 +64,16 @@ export class PeerHosts {
   }
 
   get connected(): number {
-    return [...this.peers.values()].filter(({ connection }) => connection !== null).length;
+    return this.reachable.length;
+  }
+
+  /** Addresses at which there is a connection. */
+  get reachable(): readonly string[] {
+    return this.connectedPeers.map(({ address }) => address);
+  }
+
+  private get connectedPeers(): ReconnectingPeer[] {
+    return [...this.peers.values()].filter(({ connection }) => connection !== null);
   }
 
   /** Resolves when each host has been tried once, or after so long. */
@@ -87,12 +96,10 @@ export class PeerHosts {
     request: Request,
   ): Promise<{ readonly address: string; readonly answer: Response }[]> {
     const answers = await Promise.all(
-      [...this.peers.values()]
-        .filter(({ connection }) => connection !== null)
-        .map(async (peer) => {
-          const answer = await ask(peer, call, request, ASK_TIMEOUT_MS).catch(() => null);
-          return answer === null ? [] : [{ address: peer.address, answer }];
-        }),
+      this.connectedPeers.map(async (peer) => {
+        const answer = await ask(peer, call, request, ASK_TIMEOUT_MS).catch(() => null);
+        return answer === null ? [] : [{ address: peer.address, answer }];
+      }),
     );
     return answers.flat();
   }
@@ -101,10 +108,11 @@ export class PeerHosts {
     address: string,
     call: RequestCall<Request, Response>,
     request: Request,
+    timeoutMs = ASK_TIMEOUT_MS,
   ): Promise<Response> {
     const peer = this.peers.get(address);
     if (!peer) throw new TidelineError('connection-lost', `no host at ${address}`, { outcome: 'rejected' });
-    return ask(peer, call, request, ASK_TIMEOUT_MS);
+    return ask(peer, call, request, timeoutMs);
   }
 
   /** Of the other hosts alone; verified ones, newest first. */

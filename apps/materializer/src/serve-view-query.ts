@@ -1,11 +1,11 @@
 import { TidelineError, toTidelineError } from '#kernel';
 import type { ConnectionHandler, Responder, StreamProducer } from '#net';
 import type { ViewQuery, WatchChunk } from '#views';
-import { projectionServiceV1, snapshotServiceV1, viewServiceV1, type Pieces } from '#wire';
+import { archiveServiceV1, projectionServiceV1, snapshotServiceV1, viewServiceV1, type Pieces } from '#wire';
 import type { Subscription } from 'rxjs';
 import type { HostUpkeep } from './host-upkeep.js';
 
-/** The materializer service (libs/wire view-service-v1.ts, snapshot-service-v1.ts) over a ViewQuery and what its host does besides. */
+/** The materializer service (libs/wire view-service-v1.ts, snapshot-service-v1.ts, archive-service-v1.ts) over a ViewQuery and what its host does besides. */
 export const serveViewQuery = (query: ViewQuery & { readonly upkeep?: HostUpkeep }): ConnectionHandler => ({
   request(method, payload, responder) {
     try {
@@ -54,6 +54,8 @@ const upkeep = (host: HostUpkeep, method: number, payload: Buffer, responder: Re
     host.dispute(dispute.decodeRequest(payload));
     responder.ok(dispute.encodeResponse());
   } else if (method === health.method) reply(host.health(health.decodeRequest(payload)), health.encodeResponse);
+  else if (method === archiveServiceV1.departed.method)
+    reply(host.departed(archiveServiceV1.departed.decodeRequest(payload)), archiveServiceV1.departed.encodeResponse);
   else return false;
   return true;
 };

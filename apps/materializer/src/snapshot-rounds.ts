@@ -1,5 +1,5 @@
 import type { SnapshotEntry } from '#catalog';
-import { toTidelineError, type Clock, type Scheduler, type TidelineError } from '#kernel';
+import { asLogTime, toTidelineError, type Clock, type LogTime, type Scheduler, type TidelineError } from '#kernel';
 import { isOpen, type HostedPartition, type HostedView } from './hosted-partition.js';
 import { SnapshotPace } from './snapshot-pace.js';
 import type { SnapshotStore } from './snapshot-store.js';
@@ -133,7 +133,7 @@ export class SnapshotRounds {
               feed.appliedBytes - appliedBytes > this.dueBytes(bytes) * LOG_PART_WHILE_PACED,
           })
         : undefined;
-    const entry = await store.write(source, view, cancelled, between);
+    const entry = await store.write(source, view, { cancelled, pace: between, archivedUntil: archivedUntil(hosted) });
     if (entry === null) return null;
     hosted.snapshotOffset = offset;
     hosted.snapshotLogBytes = appliedBytes;
@@ -158,3 +158,7 @@ export class SnapshotRounds {
     this.cancelNext?.();
   }
 }
+
+/** What had departed before this is in the archive; null: there is none. What departs from now on does so at the view's log time or later. */
+const archivedUntil = ({ view, archiver }: HostedPartition): LogTime | null =>
+  archiver === null ? null : asLogTime(Math.min(view.logTime, archiver.archivedBefore ?? Infinity));

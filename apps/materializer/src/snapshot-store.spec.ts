@@ -298,7 +298,7 @@ describe('a host with snapshots', () => {
     let givenUp = 0;
     for (let steps = 0; ; steps++) {
       let left = steps;
-      const entry = await time.until(store.write(SOURCE, view, () => left-- === 0));
+      const entry = await time.until(store.write(SOURCE, view, { cancelled: () => left-- === 0 }));
       const names = fileSystem.readdirSync(`/other/cluster-/${VIEW}-0-7`);
       if (entry !== null) {
         expect(names).toEqual([entry.path.slice(entry.path.lastIndexOf('/') + 1)]);
@@ -319,7 +319,7 @@ describe('a host with snapshots', () => {
     fileSystem.openSync = () => {
       throw new Error('no more files');
     };
-    await expect(time.until(store.write(SOURCE, view, () => false))).rejects.toThrow('no more files');
+    await expect(time.until(store.write(SOURCE, view, { cancelled: () => false }))).rejects.toThrow('no more files');
     const { bytes } = view;
     fill();
     expect(view.bytes).toBe(bytes);
@@ -329,7 +329,7 @@ describe('a host with snapshots', () => {
     const { time, fileSystem, catalog } = await start();
     const reports: string[] = [];
     const store = storeOf({ fileSystem, catalog, clock: time, report: (message) => reports.push(message) });
-    const entry = await time.until(store.write(SOURCE, overwritable(1000).view, () => false));
+    const entry = await time.until(store.write(SOURCE, overwritable(1000).view, { cancelled: () => false }));
     await time.until(Promise.all([store.discardAll(SOURCE), store.discardAll(SOURCE)]));
     expect(fileSystem.existsSync(entry!.path)).toBe(false);
     expect(reports).toEqual([]);

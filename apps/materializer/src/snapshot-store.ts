@@ -4,9 +4,11 @@ import { ALL_SLOTS, type SnapshotCatalog, type SnapshotEntry, type SnapshotSlot 
 import {
   NO_TERM,
   TidelineError,
+  asLogTime,
   toTidelineError,
   type Clock,
   type GroupId,
+  type LogTime,
   type Offset,
   type PartitionId,
 } from '#kernel';
@@ -78,6 +80,16 @@ export class SnapshotStore {
     return entries.filter(({ path }) => dirname(path) === folder);
   }
 
+  /** Log time before which all that departed is in this host's archive, but for its gaps; null: that is not known. Rejects when the catalog does not say. */
+  async archivedUntil(source: SnapshotSource): Promise<LogTime | null> {
+    const folder = this.folder(source);
+    // Whatever became of their files: it was so when they were written.
+    const times = (await this.options.catalog.list(this.slot(source)))
+      .filter(({ path }) => dirname(path) === folder)
+      .flatMap(({ archivedUntil }) => (archivedUntil === null ? [] : [archivedUntil]));
+    return times.length === 0 ? null : asLogTime(Math.max(...times));
+  }
+
   /** The view as of the newest good snapshot of this host, null if there is none. */
   async restore(source: SnapshotSource, options: MapViewOptions): Promise<MapView | null> {
     for (const entry of await this.list(source)) {
@@ -133,14 +145,21 @@ export class SnapshotStore {
   }
 
   /**
-   * Writes the view as it is now, and takes away what is superseded. `cancelled` is asked between steps, and `pace` says when the next may begin.
-   * Null: it was cancelled.
+   * Writes the view as it is now, and takes away what is superseded. `cancelled` is asked between steps, and `pace` says when the next may begin;
+   * `archivedUntil` is as of now. Null: it was cancelled.
    */
   async write(
     source: SnapshotSource,
     view: MapView,
-    cancelled: () => boolean,
-    pace?: SnapshotPace,
+    {
+      cancelled,
+      pace,
+      archivedUntil = null,
+    }: {
+      readonly cancelled: () => boolean;
+      readonly pace?: SnapshotPace;
+      readonly archivedUntil?: LogTime | null;
+    },
   ): Promise<SnapshotEntry | null> {
     const { fileSystem, catalog, clock } = this.options;
     const folder = this.folder(source);
@@ -172,6 +191,7 @@ export class SnapshotStore {
       createdAt: clock.wallMs(),
       verified: true,
       slotTable: encodeSnapshotTable(frozen.table),
+      archivedUntil,
     };
     await catalog.add(entry);
     await this.discardOld(source, folder);

@@ -1,5 +1,5 @@
-import type { Archive } from '#catalog';
-import { SLOTS, TidelineError, asLogTime, asOffset, assert, type Clock, type Offset, type Scheduler } from '#kernel';
+import type { Archive, ArchiveGaps } from '#catalog';
+import { TidelineError, asOffset, assert, type Clock, type Offset, type Scheduler } from '#kernel';
 import type { ClusterDescription, CommandLog, TopicDescription } from '#command-log';
 import {
   MapView,
@@ -25,7 +25,10 @@ import {
   type WatchChunk,
 } from '#views';
 import { Observable, type Subscription } from 'rxjs';
+import type { ArchiveGapStatus } from './archive-gap-filler.js';
+import { ArchiveGapFillers } from './archive-gap-fillers.js';
 import { ArchiveReader } from './archive-reader.js';
+import { ArchiveSource } from './archive-source.js';
 import { ArchiveWriter } from './archive-writer.js';
 import { DigestWatch, type DigestMismatch } from './digest-watch.js';
 import { HostUpkeep } from './host-upkeep.js';
@@ -48,6 +51,7 @@ import type { Defect } from './defect-log.js';
 import { ProjectionVersions } from './projection-versions.js';
 import { departedAt, entryAt, foundAt, type Readable } from './readable.js';
 import { viewOptionsOf } from './view-options.js';
+import { partitionStatsOf, statsOf, type PartitionStats } from './view-stats.js';
 import { SnapshotRounds } from './snapshot-rounds.js';
 import type { SnapshotSource, SnapshotStore } from './snapshot-store.js';
 
@@ -77,6 +81,8 @@ export class ViewHost implements ViewQuery {
   private readonly rounds: SnapshotRounds | null;
   private readonly digestWatch: DigestWatch | null;
   readonly upkeep: HostUpkeep;
+  /** Null: there is no archive, or nothing is ever skipped. */
+  readonly gapFillers: ArchiveGapFillers | null;
   private readonly projected: ProjectionVersions;
   private readonly archiveReader: ArchiveReader;
   private mismatchFound: (mismatch: DigestMismatch) => void = () => undefined;
@@ -102,8 +108,9 @@ export class ViewHost implements ViewQuery {
         readonly intervalMs: number;
         /** See SnapshotRounds; none for their sake if it is not said. */
         readonly logBytes?: number;
-        /** Other hosts of the same views. */
+        /** Other hosts of the same views; where there is an archive, its gaps must be there, too. */
         readonly peers?: PeerHosts;
+        readonly archiveGaps?: ArchiveGaps;
         /** Between two comparisons of digests with theirs; none if it is not said. */
         readonly digestIntervalMs?: number;
       };
@@ -126,10 +133,19 @@ export class ViewHost implements ViewQuery {
       scheduler: options.scheduler,
       swapped: (view, version) => this.swapped(view, version),
     });
-    this.archiveReader = new ArchiveReader(options.archive);
+    const { archive, snapshots, clock, scheduler } = options;
+    const { store, peers = null, archiveGaps: gaps } = snapshots ?? {};
+    this.archiveReader = new ArchiveReader(archive);
+    this.gapFillers =
+      archive && store && gaps
+        ? new ArchiveGapFillers({ gaps, archive, peers, host: store.host, clock, scheduler })
+        : null;
+    assert(
+      !archive || peers === null || gaps !== undefined,
+      'what is skipped with the snapshots of others must be kept',
+    );
     this.subscription = options.log.changes.subscribe((cluster) => this.follow(cluster));
     this.cancelHousekeeping = options.scheduler.after(HOUSEKEEPING_MS, this.housekeeping);
-    const { snapshots, clock, scheduler } = options;
     this.rounds = !snapshots
       ? null
       : new SnapshotRounds({
@@ -155,6 +171,7 @@ export class ViewHost implements ViewQuery {
     this.upkeep = new HostUpkeep({
       snapshots: snapshots ?? null,
       rounds: this.rounds,
+      archive: archive && gaps ? new ArchiveSource(archive, gaps) : null,
       digestWatch: () => this.digestWatch,
       views: () => this.views.values(),
       named: (name) => {
@@ -235,6 +252,7 @@ export class ViewHost implements ViewQuery {
         ...this.options,
         store: snapshots?.store ?? null,
         peers: snapshots?.peers ?? null,
+        gap: settings.archive === true ? (this.gapFillers?.of(source) ?? null) : null,
         source,
         topic: topic.name,
         mapOptions: options,
@@ -364,6 +382,7 @@ export class ViewHost implements ViewQuery {
       feed,
       waiters,
       archiver,
+      gap: keeper.gap,
       source,
       snapshotOffset: view.offset,
       snapshotLogBytes: 0,
@@ -456,13 +475,14 @@ export class ViewHost implements ViewQuery {
   }
 
   async getOrDeparted(request: Parameters<ViewQuery['getOrDeparted']>[0]): ReturnType<ViewQuery['getOrDeparted']> {
-    const { name, ...read } = await this.when(request, request.at.offset, (readable) => {
+    const { name, missing, ...read } = await this.when(request, request.at.offset, (readable) => {
       const { entry, position } = entryAt(readable, request);
-      return { name: readable.name, entry, departed: entry === null ? departedAt(readable, request) : null, position };
+      const departed = entry === null ? departedAt(readable, request) : null;
+      return { name: readable.name, missing: readable.open?.gap?.missing ?? null, entry, departed, position };
     });
     if (read.entry !== null || read.departed !== null) return read;
     // Memory first: what leaves it meanwhile is in the archive by then.
-    return { ...read, departed: await this.archiveReader.latest(name, request.key) };
+    return { ...read, departed: await this.archiveReader.latest(name, request.key, missing) };
   }
 
   getMany(request: Parameters<ViewQuery['getMany']>[0]): ReturnType<ViewQuery['getMany']> {
@@ -578,7 +598,17 @@ export class ViewHost implements ViewQuery {
   }
 
   async archive(request: ArchiveRequest): Promise<ArchivePage> {
-    return this.archiveReader.page(this.named(request.view).name, request);
+    const found = this.named(request.view);
+    const partitions = 'kept' in found ? [] : [...found.partitions.keys()];
+    const missing = partitions.map((partition) => this.hosted(found.name, partition).gap?.missing ?? null);
+    return this.archiveReader.page(found.name, request, missing);
+  }
+
+  /** What archives lack, of all partitions whose archives lack anything. */
+  get archiveGaps(): readonly ArchiveGapStatus[] {
+    return [...this.views.values()].flatMap(({ keepers }) =>
+      keepers.map(({ gap }) => gap?.status ?? null).filter((status) => status !== null),
+    );
   }
 
   /** Why the archive did not take what expired, the last time it was tried; null when it did, everywhere. */
@@ -612,33 +642,9 @@ export class ViewHost implements ViewQuery {
   }
 
   /** What the metrics say of each partition of each view. */
-  partitionStats(): readonly {
-    view: string;
-    partition: number;
-    offset: Offset;
-    commitOffset: Offset;
-    lagSeconds: number;
-    entries: number;
-    bytes: number;
-    /** Of a projection; null for a map view. */
-    parked: number | null;
-  }[] {
-    return [...this.views.values()].flatMap(({ name, partitions }) =>
-      partitions.filter(isOpen).map(({ partition, view, projection, feed }) => {
-        const behind = feed.commitOffset > view.offset;
-        const lagSeconds = behind ? Math.max(0, this.options.clock.wallMs() - view.logTime) / 1000 : 0;
-        return {
-          view: name,
-          partition,
-          offset: view.offset,
-          commitOffset: feed.commitOffset,
-          lagSeconds,
-          entries: (projection ?? view).entries,
-          bytes: view.bytes,
-          parked: projection?.parkedCount ?? null,
-        };
-      }),
-    );
+  partitionStats(): readonly PartitionStats[] {
+    const wallMs = this.options.clock.wallMs();
+    return [...this.views.values()].flatMap((view) => partitionStatsOf(view, wallMs));
   }
 
   /** The views that are served, by the names under which they are. */
@@ -758,27 +764,4 @@ const haltedError = (name: string, { halt }: Projection): TidelineError => {
   return new TidelineError('view-halted', `view ${name} stopped before offset ${offset}: ${reason}`, {
     details: { offset },
   });
-};
-
-const statsOf = (name: string, { topic, definition, partitions }: HostedView): ViewStats => {
-  const stats = partitions.filter(isOpen).map(({ partition, view, projection, feed }) => ({
-    partition,
-    offset: view.offset,
-    logTime: asLogTime(view.logTime),
-    commitOffset: feed.commitOffset,
-    digest: view.digest,
-    entries: (projection ?? view).entries,
-    bytes: view.bytes,
-  }));
-  const sum = (pick: (partition: (typeof stats)[number]) => number): number =>
-    stats.reduce((total, partition) => total + pick(partition), 0);
-  return {
-    view: name,
-    topic,
-    kind: definition === null ? 'map' : 'projection',
-    slots: SLOTS,
-    partitions: stats,
-    entries: sum((p) => p.entries),
-    bytes: sum((p) => p.bytes),
-  };
 };

@@ -74,6 +74,16 @@ export const METRICS = {
     help: 'slots found to differ from other hosts or from their own digest',
     labels: VIEW,
   },
+  tideline_view_archive_incomplete: {
+    type: 'gauge',
+    help: '1 while the archive lacks entries that other hosts have',
+    labels: VIEW,
+  },
+  tideline_view_archive_copied_total: {
+    type: 'counter',
+    help: "entries copied from other hosts' archives",
+    labels: VIEW,
+  },
   tideline_view_archive_failures_total: { type: 'counter', help: 'archive writes that failed', labels: VIEW },
   tideline_gateway_request_seconds: {
     type: 'histogram',

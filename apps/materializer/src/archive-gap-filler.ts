@@ -1,0 +1,274 @@
+import { randomUUID } from 'node:crypto';
+import { decodeCursor, type Archive, type ArchiveEntry, type ArchiveGap, type ArchiveGaps } from '#catalog';
+import { asLogTime, asOffset, toTidelineError, type Clock, type LogTime, type Offset, type Scheduler } from '#kernel';
+import { archiveServiceV1, type DepartedEntryOfPart, type DepartedPage, type DepartedRequest } from '#wire';
+import type { PeerHosts } from './peer-hosts.js';
+import type { SnapshotSource } from './snapshot-store.js';
+
+/** Of a page: little, since the host that is asked reads it while it answers others. */
+const PAGE_ENTRIES_MAX = 500;
+const PAGE_BYTES_MAX = 256 * 1024;
+/** The catalog of the host that is asked may be a database elsewhere. */
+const PAGE_TIMEOUT_MS = 10_000;
+/** After a page, for as long as it took: whoever gives it has at least half of its time for others. */
+const REST_MS_MAX = 1_000;
+/** How far it has come is written down this often; what was copied since is copied again after a crash. */
+const SAVE_MS = 10_000;
+const RETRY_MS_MIN = 100;
+const RETRY_MS_MAX = 5_000;
+
+/** Log times, the second exclusive, between which entries departed that the archive may lack; `from` null: the beginning. */
+export interface MissingTimes {
+  readonly from: LogTime | null;
+  readonly to: LogTime;
+}
+
+/** How far the filling of a gap is. */
+export interface ArchiveGapStatus extends MissingTimes {
+  readonly view: string;
+  readonly partition: number;
+  /** Entries that came from other hosts, since this host started. */
+  readonly copied: number;
+  /** Why it does not go on; it is tried again. Null: it does. */
+  readonly problem: string | null;
+}
+
+/** A stretch of log that was skipped: a snapshot of another host was taken instead. */
+export interface SkippedStretch {
+  /** What departed before is in the archive; null: that is not known of anything. */
+  readonly archivedUntil: LogTime | null;
+  /** Where the snapshot is. */
+  readonly offset: Offset;
+  readonly logTime: LogTime;
+  readonly host: string;
+}
+
+export interface ArchiveGapFillerOptions {
+  readonly gaps: ArchiveGaps;
+  readonly archive: Archive;
+  readonly peers: PeerHosts | null;
+  /** This host, as it is known to the catalog. */
+  readonly host: string;
+  readonly source: SnapshotSource;
+  readonly clock: Clock;
+  readonly scheduler: Scheduler;
+  /** One page of this host's at a time, whichever partition it is of. */
+  readonly inTurn: <T>(work: () => Promise<T>) => Promise<T>;
+  /** There is a gap, or there is one still. */
+  readonly opened: (status: ArchiveGapStatus) => void;
+  readonly copied: (entries: number) => void;
+  /** The archive lacks nothing any more. */
+  readonly filled: (status: ArchiveGapStatus) => void;
+}
+
+/**
+ * Sees to it that the archive of one view partition gets what departed in a stretch of log that this host has skipped: all that had departed before
+ * another host's snapshot was taken is in that host's archive, or still in the snapshot. It is copied page by page, in the order in which it
+ * departed, from that host, or another that has all of it. Rows are told by view, partition, offset and key, so it does no harm to copy one twice.
+ */
+export class ArchiveGapFiller {
+  private gap: ArchiveGap | null = null;
+  private copiedCount = 0;
+  private problem: string | null = null;
+  /** Whom to ask first. */
+  private preferred = '';
+  private savedMs = 0;
+  private filling = false;
+  private changes: Promise<unknown> = Promise.resolve();
+  private closed = false;
+
+  constructor(private readonly options: ArchiveGapFillerOptions) {}
+
+  /** What an earlier life of this host has left to do. Rejects when the catalog does not say. */
+  async load(): Promise<void> {
+    if (this.gap !== null) return;
+    const { gaps, host, source } = this.options;
+    for (const gap of await gaps.list(host)) {
+      if (gap.view !== source.view || gap.partition !== source.partition) continue;
+      if (gap.group === source.group && gap.clusterId === source.clusterId) {
+        // Another mark: a copy of this catalog may have been given to another host.
+        await this.alone(() => this.begin({ ...gap, mark: randomUUID() }));
+      } else {
+        // Of a topic of the same name that is gone, or of another cluster.
+        await gaps.remove(gap);
+      }
+    }
+  }
+
+  /** Before the snapshot that skips it is taken into service. Durable when it resolves; rejects when the catalog does not take it. */
+  async skip({ archivedUntil, offset, logTime, host }: SkippedStretch): Promise<void> {
+    // At that log time something may have departed before the snapshot, too.
+    const to = asLogTime(logTime + 1);
+    if (archivedUntil !== null && archivedUntil >= to) return;
+    const { clusterId, view, partition, group } = this.options.source;
+    await this.alone(() => {
+      const { gap: before } = this;
+      return this.begin({
+        host: this.options.host,
+        clusterId,
+        view,
+        partition,
+        group,
+        // All that departed before a gap there is already, or what of it is copied, is in the archive.
+        from: before === null ? archivedUntil : before.from,
+        to: asLogTime(Math.max(to, before?.to ?? 0)),
+        offset: asOffset(Math.max(offset, before?.offset ?? 0)),
+        source: host,
+        cursor: before?.cursor ?? null,
+        mark: before?.mark ?? randomUUID(),
+      });
+    });
+  }
+
+  /** One change of the gap after the other, in memory and in the catalog. */
+  private alone<T>(change: () => Promise<T>): Promise<T> {
+    const changed = this.changes.then(change);
+    this.changes = changed.catch(() => undefined);
+    return changed;
+  }
+
+  private async begin(gap: ArchiveGap): Promise<void> {
+    await this.options.gaps.put(gap);
+    if (this.closed) return;
+    this.gap = gap;
+    this.preferred = gap.source;
+    this.savedMs = this.options.clock.monotonicMs();
+    this.options.opened(this.status!);
+    if (!this.filling) void this.fill();
+  }
+
+  /** Null: the archive has everything that has departed, or that waits in memory. */
+  get missing(): MissingTimes | null {
+    return this.gap === null ? null : { from: startOf(this.gap), to: this.gap.to };
+  }
+
+  get status(): ArchiveGapStatus | null {
+    const { missing, copiedCount: copied, problem } = this;
+    if (missing === null) return null;
+    const { view, partition } = this.options.source;
+    return { view, partition, ...missing, copied, problem };
+  }
+
+  private async fill(): Promise<void> {
+    const { clock, inTurn } = this.options;
+    this.filling = true;
+    let retryMs = RETRY_MS_MIN;
+    while (this.gap !== null && !this.closed) {
+      let tookMs = 0;
+      this.problem = await inTurn(async () => {
+        const beganMs = clock.monotonicMs();
+        const problem = await this.copyPage();
+        tookMs = clock.monotonicMs() - beganMs;
+        return problem;
+      });
+      if (this.problem === null) {
+        retryMs = RETRY_MS_MIN;
+        if (this.gap !== null) await this.pause(Math.min(REST_MS_MAX, tookMs));
+      } else {
+        await this.pause(retryMs);
+        retryMs = Math.min(RETRY_MS_MAX, retryMs * 2);
+      }
+    }
+    this.filling = false;
+  }
+
+  private pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.options.scheduler.after(ms, resolve);
+    });
+  }
+
+  /** The next page, from the first host that has it. Null: it is in the archive; else why not. */
+  private async copyPage(): Promise<string | null> {
+    const { gap } = this;
+    if (gap === null || this.closed) return null;
+    const refusals: string[] = [];
+    for (const address of this.addresses()) {
+      let page: DepartedPage;
+      try {
+        page = await this.ask(address, gap);
+      } catch (error) {
+        refusals.push(`${address}: ${toTidelineError(error).message}`);
+        continue;
+      }
+      this.preferred = address;
+      return this.take(gap, page);
+    }
+    return refusals.length === 0 ? 'no other host can be reached' : refusals.join('; ');
+  }
+
+  /** Of hosts that can be reached. */
+  private addresses(): string[] {
+    const reachable = this.options.peers?.reachable ?? [];
+    return reachable.toSorted((a, b) => Number(b === this.preferred) - Number(a === this.preferred));
+  }
+
+  private ask(address: string, gap: ArchiveGap): Promise<DepartedPage> {
+    const { clusterId, view, partition, group, mark, from, cursor } = gap;
+    const request: DepartedRequest = {
+      clusterId,
+      view,
+      partition,
+      group,
+      mark,
+      applied: gap.offset,
+      from,
+      until: gap.to,
+      cursor,
+      limit: PAGE_ENTRIES_MAX,
+      bytesMax: PAGE_BYTES_MAX,
+    };
+    return this.options.peers!.ask(address, archiveServiceV1.departed, request, PAGE_TIMEOUT_MS);
+  }
+
+  /** Null: it is in the archive. */
+  private async take(gap: ArchiveGap, page: DepartedPage): Promise<string | null> {
+    const { archive, copied } = this.options;
+    try {
+      if (page.entries.length > 0) {
+        const added = await archive.write(page.entries.map((entry) => this.archiveEntry(entry)));
+        this.copiedCount += added;
+        if (added > 0) copied(added);
+      }
+      return await this.alone(() => this.goOn(gap, page));
+    } catch (error) {
+      return toTidelineError(error).message;
+    }
+  }
+
+  /** Null: it does go on. */
+  private async goOn(gap: ArchiveGap, { cursor, until }: DepartedPage): Promise<string | null> {
+    const { gaps, clock, filled } = this.options;
+    // Another stretch was skipped meanwhile: the page that was asked for is not the last any more.
+    if (this.gap !== gap || this.closed) return null;
+    if (cursor === null && until >= gap.to) {
+      const status = this.status!;
+      await gaps.remove(gap);
+      this.gap = null;
+      filled(status);
+      return null;
+    }
+    // A host that has only some of it gives that: the rest comes from another.
+    const next = cursor === null ? { ...gap, from: until, cursor } : { ...gap, cursor };
+    if (next.cursor === gap.cursor && next.from === gap.from) return `${this.preferred} gives nothing`;
+    if (clock.monotonicMs() - this.savedMs >= SAVE_MS) {
+      await gaps.put(next);
+      this.savedMs = clock.monotonicMs();
+    }
+    this.gap = next;
+    return null;
+  }
+
+  private archiveEntry({ contentType, expiresAt, ...entry }: DepartedEntryOfPart): ArchiveEntry {
+    const { view, partition } = this.options.source;
+    return { ...entry, view, partition, expiresAt: expiresAt!, ...(contentType !== null && { contentType }) };
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+}
+
+/** Log time from which on entries are missing: those that departed before are copied. */
+const startOf = ({ from, cursor }: ArchiveGap): LogTime | null =>
+  cursor === null ? from : asLogTime(decodeCursor(cursor).expiresAt);
