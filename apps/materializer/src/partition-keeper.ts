@@ -307,7 +307,9 @@ export class PartitionKeeper {
     const view = restored ?? new MapView(this.options.mapOptions);
     this.view = view;
     this.problem = null;
-    this.begin('log', restored === null ? FROM_LOG : source, view.offset);
+    const { target } = this.begin('log', restored === null ? FROM_LOG : source, view.offset);
+    // Nothing may ever come after it.
+    if (target > 0 && view.offset >= target) this.loading = null;
     const { stoppedSlots: slots } = view;
     this.options.serve(view);
     if (slots.length > 0) this.mend({ slots, reference: null, oldestFirst: false });

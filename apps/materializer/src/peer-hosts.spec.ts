@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { SeededRng, SLOTS, asOffset, asPartitionId, hashKey, slotOf } from '#kernel';
+import { SeededRng, SLOTS, TidelineError, asOffset, asPartitionId, hashKey, slotOf } from '#kernel';
 import type { Listener } from '#net';
 import { encodeBatch, encodeOp, type RecordInput } from '#wire';
 import { InMemorySnapshotCatalog } from '../../../libs/catalog/src/testing/index.js';
@@ -174,13 +174,15 @@ describe('a host that starts', () => {
 
   test('takes its own when that is as good, and the newer of another when it is not', async () => {
     const world = await start();
-    const { time, host, fill } = world;
+    const { time, host, fill, log } = world;
     const one = await host('one');
     const two = await host('two');
     await fill(0, 2000);
     for (const each of [one, two]) await time.until(each.views.upkeep.createSnapshots({ view: VIEW, partition: null }));
     await two.crash();
-    await fill(2000, 100);
+    // It is not served before the leader has said how far the log goes, so there is time to look.
+    const { barrier } = log;
+    log.barrier = () => Promise.reject(new TidelineError('no-leader', 'not yet'));
     const again = await host('two', { settle: false });
     const sources = new Set<string>();
     const look = async (each: Host): Promise<void> => {
@@ -190,6 +192,9 @@ describe('a host that starts', () => {
       }
     };
     await look(again);
+    log.barrier = barrier;
+    await look(again);
+    expect(again.views.health).toEqual([]);
     expect([...sources]).toEqual([expect.stringContaining('on this host')]);
     await again.crash();
     await fill(2000, 9000);
