@@ -5,6 +5,9 @@ import { describeTideline, startTideline } from '../tideline-cluster.js';
 
 /** What partitions cost that nobody uses: each is a Raft group with heartbeats, a log and a view. */
 const SETTLE_MS = 5000;
+const LOOK_AGAIN_MS = 10;
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 export const idle: Benchmark = {
   name: 'idle',
@@ -19,18 +22,21 @@ export const idle: Benchmark = {
     const { processes } = cluster.launcher;
     return {
       description: describeTideline(nodes),
-      warmUp: () => new Promise((resolve) => setTimeout(resolve, SETTLE_MS)),
+      warmUp: () => pause(SETTLE_MS),
       run: async (seconds): Promise<Sample> => {
         const pids = processes.map(({ pid }) => pid);
         toggleProfile(pids);
-        const cpu = processes.map(({ pid }) => cpuSeconds(pid));
+        const before = pids.map(cpuSeconds);
+        const used = (): number => pids.reduce((total, pid, i) => total + cpuSeconds(pid) - before[i], 0);
         const began = performance.now();
-        await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
-        const used = processes.reduce((total, { pid }, i) => total + cpuSeconds(pid) - cpu[i], 0);
-        toggleProfile(pids);
+        await pause(seconds * 1000);
+        // The kernel counts in hundredths of a second: less than one has not been measured yet.
+        while (used() === 0 && before.some((counted) => counted > 0)) await pause(LOOK_AGAIN_MS);
         const elapsed = (performance.now() - began) / 1000;
+        const usedSeconds = used();
+        toggleProfile(pids);
         return {
-          value: (used * 1000) / elapsed / nodes,
+          value: (usedSeconds * 1000) / elapsed / nodes,
           also: {
             'resident MiB per node':
               processes.reduce((total, { pid }) => total + residentBytes(pid), 0) / nodes / 1024 ** 2,
