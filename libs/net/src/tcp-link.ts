@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import type { Scheduler } from '#kernel';
+import { afterRunning, type Scheduler } from '#kernel';
 import { formatAddress } from './address.js';
 import type { ByteLink, ByteLinkEvents } from './byte-link.js';
 import { CLOSE_GRACE_MS } from './net-limits.js';
@@ -120,7 +120,7 @@ export class TcpLink implements ByteLink {
     // Unread bytes at close would make the kernel reset the connection and lose what was just sent: read on, to nowhere.
     this.socket.resume();
     if (this.writing === 0) this.socket.end();
-    const giveUp = this.scheduler.after(CLOSE_GRACE_MS, () => this.socket.destroy());
+    const giveUp = afterRunning(this.scheduler, CLOSE_GRACE_MS, () => this.socket.destroy());
     this.socket.once('close', giveUp);
   }
 

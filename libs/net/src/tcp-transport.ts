@@ -86,7 +86,7 @@ class TcpListener implements Listener {
 
   close(): Promise<void> {
     this.closing ??= new Promise((resolve) => {
-      const giveUp = systemScheduler.after(CLOSE_GRACE_MS * 2, () => {
+      const giveUp = afterRunning(systemScheduler, CLOSE_GRACE_MS * 2, () => {
         for (const socket of this.sockets) socket.destroy();
       });
       this.server.close(() => {

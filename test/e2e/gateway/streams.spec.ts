@@ -1,7 +1,10 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import request from 'supertest';
 import { EventReader } from '../support/event-source.js';
+import { SteppedTime } from '../support/stepped-time.js';
 import { startTestGateway, type TestGateway } from '../support/test-gateway.js';
+
+const SLOW_READER_MS = 300;
 
 let gateway: TestGateway;
 const readers: EventReader[] = [];
@@ -164,8 +167,10 @@ describe('a tail', () => {
   });
 
   test('of a reader that does not read stops reading the log, and is dropped with a word and a position to resume from', async () => {
+    const time = new SteppedTime();
     const own = await startTestGateway({
-      limits: { slowReaderMs: 300, streamBufferBytesMax: 64 * 1024, tailCreditBytes: 256 * 1024 },
+      time,
+      limits: { slowReaderMs: SLOW_READER_MS, streamBufferBytesMax: 64 * 1024, tailCreditBytes: 256 * 1024 },
     });
     try {
       const value = 'v'.repeat(100_000);
@@ -175,14 +180,10 @@ describe('a tail', () => {
       for (let n = 0; n < 200; n++) await append('default', [{ key: String(n), value }], own);
       await request(own.server).get('/metrics').expect(200);
       // What the system's socket buffers hold still arrives; then the last word.
-      await new Promise<void>((resolve) => {
-        const ask = async (): Promise<void> => {
-          const { text } = await request(own.server).get('/metrics');
-          if (/tideline_tail_subscribers\{[^}]*kind="gateway"[^}]*\} 0/.test(text)) resolve();
-          else setImmediate(() => void ask());
-        };
-        void ask();
-      });
+      await time.passUntil(async () => {
+        const { text } = await request(own.server).get('/metrics');
+        return /tideline_tail_subscribers\{[^}]*kind="gateway"[^}]*\} 0/.test(text);
+      }, SLOW_READER_MS / 4);
       tail.resume();
       await tail.untilEnded();
       const last = tail.events.at(-1)!;

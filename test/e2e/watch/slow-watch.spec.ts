@@ -6,13 +6,16 @@ import { TidelineClient, type ViewWatchEvent } from '#client';
 import { systemClock, systemScheduler } from '#kernel';
 import { encodeBatch } from '#wire';
 import { EventReader } from '../support/event-source.js';
+import { SteppedTime } from '../support/stepped-time.js';
 import { startTestGateway, type TestGateway } from '../support/test-gateway.js';
 
 /** More than the buffers of two sockets hold. */
 const ENTRIES = 200;
 const VALUE = 'v'.repeat(100_000);
+const SLOW_READER_MS = 300;
 const keyOf = (n: number): string => `key-${String(n).padStart(4, '0')}`;
 
+const time = new SteppedTime();
 let gateway: TestGateway;
 let host: ViewHost;
 
@@ -30,7 +33,8 @@ const openWatches = async (): Promise<number> => {
 
 beforeAll(async () => {
   gateway = await startTestGateway({
-    limits: { slowReaderMs: 300, streamBufferBytesMax: 64 * 1024 },
+    time,
+    limits: { slowReaderMs: SLOW_READER_MS, streamBufferBytesMax: 64 * 1024 },
     viewQuery: (log) => (host = new ViewHost({ log, clock: systemClock, scheduler: systemScheduler })),
   });
   for (let n = 0; n < ENTRIES; n++) await put(keyOf(n), VALUE);
@@ -50,10 +54,11 @@ test('a watch whose reader takes nothing ends with a word, and can be opened aga
     const before = other.events.length;
     // Until it is dropped: the other one is told of each change.
     let told = 0;
-    while ((await openWatches()) > 1) {
+    await time.passUntil(async () => {
       await put('other', String(told++));
       await other.until(() => other.events.length >= before + told);
-    }
+      return (await openWatches()) === 1;
+    }, SLOW_READER_MS / 4);
     slow.resume();
     await slow.untilEnded();
     const last = slow.events.at(-1)!;
@@ -130,10 +135,11 @@ test('through the SDK it starts over when the reader is back, and is told so; an
     await watching.until(() => watching.events.length > 0);
     proxy.hold(true);
     let told = 0;
-    while ((await openWatches()) > 1) {
+    await time.passUntil(async () => {
       await put('sdk', String(told++));
       await other.until(() => other.events.filter((type) => type === 'put').length >= told);
-    }
+      return (await openWatches()) === 1;
+    }, SLOW_READER_MS / 4);
     proxy.hold(false);
     await watching.until(() => watching.events.at(-1) === 'live');
     const restart = watching.events.lastIndexOf('restart');

@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import type { TidelineError } from '#kernel';
+import { afterRunning, type TidelineError } from '#kernel';
 import { toProblem } from '#platform';
 import type { GatewayLimits, GatewayTime } from '../gateway-options.js';
 
@@ -71,7 +71,7 @@ export class EventStream {
     this.flush();
     this.stop();
     this.response.end();
-    const cancel = this.time.scheduler.after(LAST_EVENT_GRACE_MS, () => this.response.destroy());
+    const cancel = afterRunning(this.time.scheduler, LAST_EVENT_GRACE_MS, () => this.response.destroy());
     this.response.once('close', cancel);
   }
 

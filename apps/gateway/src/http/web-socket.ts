@@ -118,7 +118,7 @@ export class WebSocket {
     this.closed = true;
     this.socket.end();
     this.cancelTimer();
-    this.cancelTimer = this.time.scheduler.after(CLOSE_GRACE_MS, () => this.socket.destroy());
+    this.cancelTimer = afterRunning(this.time.scheduler, CLOSE_GRACE_MS, () => this.socket.destroy());
   }
 
   private send(opcode: number, payload: Buffer): boolean {

@@ -154,8 +154,8 @@ export class JsonConnection extends TcpSocket {
     this.text = '';
     this.socket.resume();
     this.socket.end();
-    const giveUp = setTimeout(() => this.socket.destroy(), END_GRACE_MS);
-    this.socket.once('close', () => clearTimeout(giveUp));
+    const giveUp = afterRunning(systemScheduler, END_GRACE_MS, () => this.socket.destroy());
+    this.socket.once('close', giveUp);
   }
 
   private drop(error: TidelineError): void {
