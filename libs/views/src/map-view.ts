@@ -37,7 +37,7 @@ import { OrderedKeys } from './ordered-keys.js';
 import { SnapshotWriter } from './snapshot-writer.js';
 import { SizeLimit } from './size-limit.js';
 import type { Slot } from './slot.js';
-import { EntryDraft, EntryFlag } from './stored-entry.js';
+import { EntryDraft, EntryFlag, type StoredEntry } from './stored-entry.js';
 import type { ApplyResult, Entry, ScanPage } from './view-query.js';
 import { ViewState, type ViewStateOptions } from './view-state.js';
 
@@ -557,17 +557,24 @@ export class MapView {
 
   /* ---- reading ---- */
 
-  /** The entry that is live at `time`. Its buffers never change, nobody may write to them, and the key is the one asked for if that is a buffer. */
-  get(key: Uint8Array, time: LogTime): Entry | null {
+  /**
+   * The entry that is live at `time`, where it lies in memory: nothing is made or copied, and so it is good only until the view is next asked or
+   * changed. `get` is for whoever keeps it.
+   *
+   * @throws TidelineError `not-ready` for a slot that is stopped
+   */
+  read(key: Uint8Array, time: LogTime): StoredEntry | null {
     const hash = hashKey(key);
     this.mustServe(slotOf(hash));
     const slot = this.state.slots[slotOf(hash)];
-    if (!slot) return null;
-    const bucket = slot.find(hash, key, 0, key.length);
-    if (bucket < 0) return null;
-    const stored = slot.load(bucket);
-    if (stored.expiresAt <= time) return null;
-    return this.state.entryOf(stored, true, Buffer.isBuffer(key) ? key : null);
+    const stored = slot ? slot.lookUp(hash, key) : null;
+    return stored !== null && stored.expiresAt > time ? stored : null;
+  }
+
+  /** The same as an object. Its buffers never change, nobody may write to them, and the key is the one asked for if that is a buffer. */
+  get(key: Uint8Array, time: LogTime): Entry | null {
+    const stored = this.read(key, time);
+    return stored === null ? null : this.state.entryOf(stored, true, Buffer.isBuffer(key) ? key : null);
   }
 
   /** As `Departures.leaving`. @throws TidelineError `not-ready` */
@@ -630,9 +637,8 @@ export class MapView {
       if (!startsWith(key, prefix)) return false;
       const hash = hashKey(key);
       const slot = state.slot(slotOf(hash));
-      const bucket = slot.find(hash, key, 0, key.length);
-      assert(bucket >= 0, 'a key is in order that is not in the view');
-      const stored = slot.load(bucket);
+      const stored = slot.lookUp(hash, key);
+      assert(stored !== null, 'a key is in order that is not in the view');
       if (stored.expiresAt <= time) return true;
       const size = key.length + (values ? stored.valueEnd - stored.valueStart : 0);
       if (entries.length > 0 && (entries.length >= limit || bytes + size > bytesMax)) {

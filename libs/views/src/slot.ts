@@ -45,6 +45,17 @@ const BUCKETS_MAX = 2 ** 24;
 const NO_OFFSETS: ReadonlySet<number> = new Set();
 
 export class Slot {
+  // What every read and write needs comes first: of three million entries, not even the objects of 256 slots are all in the cache.
+  private index = new Uint32Array(2 * BUCKETS_MIN);
+  private buckets = BUCKETS_MIN;
+  private readonly chunks: ArenaChunk[] = [NO_CHUNK];
+  /** The chunk that is being filled; NO_CHUNK: none yet. */
+  private head = NO_CHUNK;
+  private headNumber = 0;
+  /** Snapshots that have not copied this slot yet; null: none. */
+  private uncaptured: FrozenSlot[] | null = null;
+  /** Snapshots that are not written to their end: what they hold of the chunks must not change. */
+  private frozen = 0;
   count = 0;
   /** Bytes of entries in the index. */
   liveBytes = 0;
@@ -67,16 +78,7 @@ export class Slot {
   removedB = 0;
   readonly expiries: ExpiryHeap;
 
-  private buckets = BUCKETS_MIN;
-  private index = new Uint32Array(2 * BUCKETS_MIN);
-  private readonly chunks: ArenaChunk[] = [NO_CHUNK];
   private readonly freeNumbers: number[] = [];
-  /** Number of the chunk that is being filled; 0: none yet. */
-  private head = 0;
-  /** Snapshots that have not copied this slot yet. */
-  private uncaptured: FrozenSlot[] = [];
-  /** Snapshots that are not written to their end: what they hold of the chunks must not change. */
-  private frozen = 0;
 
   constructor(
     readonly number: number,
@@ -90,7 +92,7 @@ export class Slot {
 
   /** Without what was never written to of the chunk that is being filled. */
   get bytes(): number {
-    const { length, used } = this.chunks[this.head];
+    const { length, used } = this.head;
     return this.chunkBytes - (length - used) + this.index.byteLength + this.expiries.bytes;
   }
 
@@ -152,7 +154,12 @@ export class Slot {
     return this.loadAt(this.index[2 * bucket + 1]);
   }
 
-  /** The same of the key's entry, null if it is not there. `location`: as `locate` gave it for the key's hash. */
+  /** The same of the key's entry; null: it is not there. */
+  lookUp(hash: number, key: Uint8Array): StoredEntry | null {
+    return this.loadKey(this.locate(hash), hash, key);
+  }
+
+  /** As `lookUp`. `location`: as `locate` gave it for the key's hash. */
   loadKey(location: number, hash: number, key: Uint8Array): StoredEntry | null {
     if (location === 0) return null;
     const entry = this.loadAt(location);
@@ -171,7 +178,7 @@ export class Slot {
    * time was expired.
    */
   put(bucket: number, draft: EntryDraft): number {
-    if (this.uncaptured.length > 0) this.captureAll();
+    if (this.uncaptured !== null) this.captureAll();
     const size = draft.storedBytes;
     let to = bucket;
     let oldExpiry = Infinity;
@@ -189,9 +196,9 @@ export class Slot {
     }
     const inPlace = oldSize === size && this.frozen === 0 && size <= SHARED_ENTRY_BYTES_MAX && !draft.ofArena;
     const location = inPlace ? oldLocation : this.allocate(size);
-    const { bytes, words } = this.chunks[location >>> POSITION_BITS];
-    const start = (location & POSITION_MASK) * ENTRY_ALIGNMENT;
-    draft.writeTo(bytes, words, start);
+    const ofHead = !inPlace && size <= SHARED_ENTRY_BYTES_MAX;
+    const chunk = ofHead ? this.head : this.chunks[location >>> POSITION_BITS];
+    draft.writeTo(chunk, (location & POSITION_MASK) * ENTRY_ALIGNMENT);
     if (!inPlace) {
       this.index[2 * to] = draft.hash;
       this.index[2 * to + 1] = location;
@@ -206,13 +213,14 @@ export class Slot {
       // A heap item for the same time already stands.
       if (expiresAt !== oldExpiry) this.expiries.push(expiresAt, draft.hash);
     }
-    if (this.expiries.size > 2 * this.expiring + (this.count >>> 3) + 64) this.rebuildExpiries();
+    // Otherwise neither is another than it was.
+    if (expiresAt !== Infinity || oldExpiry !== Infinity) this.tidyExpiries();
     return to;
   }
 
   /** Takes the entry out. `alive`: it was not expired, so it leaves the digest too. */
   remove(bucket: number, alive: boolean): void {
-    if (this.uncaptured.length > 0) this.captureAll();
+    if (this.uncaptured !== null) this.captureAll();
     const old = this.load(bucket);
     this.leave(this.index[2 * bucket], old, alive);
     this.drop(this.index[2 * bucket + 1], old.end - old.start);
@@ -259,7 +267,7 @@ export class Slot {
     if (this.deadBytes === 0) return 0;
     let victim = 0;
     for (let n = 1; n < this.chunks.length; n++) {
-      if (n !== this.head && this.chunks[n].dead > this.chunks[victim].dead) victim = n;
+      if (n !== this.headNumber && this.chunks[n].dead > this.chunks[victim].dead) victim = n;
     }
     const { bytes, words, used, dead: freed } = this.chunks[victim];
     if (victim === 0 || freed * 4 < used) return this.retireHead();
@@ -286,17 +294,17 @@ export class Slot {
   /** The slot as it is now, captured when it is about to change or when the snapshot gets there. */
   freeze(): FrozenSlot {
     const frozen = new FrozenSlot(this);
-    this.uncaptured.push(frozen);
+    (this.uncaptured ??= []).push(frozen);
     this.frozen++;
     return frozen;
   }
 
   /** What every change does first while a snapshot has not captured the slot. */
   captureAll(): void {
-    const list = this.uncaptured;
-    this.uncaptured = [];
+    const waiting = this.uncaptured ?? [];
+    this.uncaptured = null;
     const captured = this.capture();
-    for (const frozen of list) frozen.take(captured);
+    for (const frozen of waiting) frozen.take(captured);
   }
 
   /** Costs next to nothing where nothing is dead. */
@@ -314,7 +322,7 @@ export class Slot {
 
   /** To another view. */
   moveTo(entry: StoredEntry, earliestExpiries: EarliestSlots): void {
-    assert(this.uncaptured.length === 0, 'a slot is moved while a snapshot of it is being written');
+    assert(this.uncaptured === null, 'a slot is moved while a snapshot of it is being written');
     this.entry = entry;
     this.expiries.moveTo(earliestExpiries);
   }
@@ -343,13 +351,14 @@ export class Slot {
     this.chunkBytes -= this.chunks[number].length;
     this.chunks[number] = NO_CHUNK;
     this.freeNumbers.push(number);
-    if (number === this.head) this.head = 0;
+    if (number === this.headNumber) this.closeHead();
   }
 
   /** Of a snapshot that is over. */
   forget(frozen: FrozenSlot): void {
     this.frozen--;
-    this.uncaptured = this.uncaptured.filter((other) => other !== frozen);
+    const waiting = this.uncaptured?.filter((other) => other !== frozen) ?? [];
+    this.uncaptured = waiting.length > 0 ? waiting : null;
   }
 
   /* ---- loading a snapshot ---- */
@@ -425,7 +434,7 @@ export class Slot {
     this.deadBytes += size;
     const chunk = this.chunks[number];
     chunk.dead += size;
-    if (chunk.dead === chunk.used && number !== this.head) {
+    if (chunk.dead === chunk.used && chunk !== this.head) {
       this.deadBytes -= chunk.dead;
       this.release(number);
     }
@@ -433,13 +442,13 @@ export class Slot {
 
   /** Closes a head chunk that is mostly dead, so that the next round can reclaim it. */
   private retireHead(): number {
-    const { head } = this;
-    const { used, dead: freed } = this.chunks[head];
-    if (head === 0 || freed * 2 < used) return 0;
-    this.head = 0;
+    const { head, headNumber } = this;
+    const { used, dead: freed } = head;
+    if (head === NO_CHUNK || freed * 2 < used) return 0;
+    this.closeHead();
     if (freed < used) return 0;
     this.deadBytes -= freed;
-    this.release(head);
+    this.release(headNumber);
     this.reclaimedBytes = 0;
     return freed;
   }
@@ -459,25 +468,29 @@ export class Slot {
     if (size > SHARED_ENTRY_BYTES_MAX) {
       return (this.numberChunk(Buffer.allocUnsafeSlow(size), size) << POSITION_BITS) >>> 0;
     }
-    let chunk = this.chunks[this.head];
-    if (chunk.used + size > chunk.length) chunk = this.nextHead(size);
-    const start = chunk.used;
-    chunk.used = start + size;
-    return ((this.head << POSITION_BITS) | (start / ENTRY_ALIGNMENT)) >>> 0;
+    if (this.head.used + size > this.head.length) this.nextHead(size);
+    const { head } = this;
+    const start = head.used;
+    head.used = start + size;
+    return ((this.headNumber << POSITION_BITS) | (start / ENTRY_ALIGNMENT)) >>> 0;
   }
 
-  private nextHead(size: number): ArenaChunk {
-    const full = this.head;
-    const { used, dead } = this.chunks[full];
+  private nextHead(size: number): void {
+    const { head: full, headNumber: fullNumber } = this;
     let bytes = CHUNK_BYTES_MIN;
     // Half of what there is, so that few chunks make up a slot. What is not written to yet takes up no memory where it matters, in large ones.
     while (bytes < CHUNK_BYTES_MAX && (bytes * 2 < this.liveBytes || bytes < size)) bytes *= 2;
-    this.head = this.numberChunk(Buffer.allocUnsafeSlow(Math.min(bytes, CHUNK_BYTES_MAX)), 0);
-    if (full !== 0 && dead === used) {
-      this.deadBytes -= dead;
-      this.release(full);
+    this.headNumber = this.numberChunk(Buffer.allocUnsafeSlow(Math.min(bytes, CHUNK_BYTES_MAX)), 0);
+    this.head = this.chunks[this.headNumber];
+    if (full !== NO_CHUNK && full.dead === full.used) {
+      this.deadBytes -= full.dead;
+      this.release(fullNumber);
     }
-    return this.chunks[this.head];
+  }
+
+  private closeHead(): void {
+    this.head = NO_CHUNK;
+    this.headNumber = 0;
   }
 
   private numberChunk(bytes: Buffer, used: number): number {
@@ -535,7 +548,8 @@ export class Slot {
     index[2 * hole] = index[2 * hole + 1] = 0;
   }
 
-  private rebuildExpiries(): void {
+  private tidyExpiries(): void {
+    if (this.expiries.size <= 2 * this.expiring + (this.count >>> 3) + 64) return;
     this.expiries.clear();
     for (let bucket = 0; bucket < this.buckets; bucket++) {
       if (this.index[2 * bucket + 1] === 0) continue;

@@ -1,4 +1,5 @@
 import { WORD_COPY_BYTES_MAX, copyWords, hashKey, readU64 } from '#kernel';
+import type { ArenaChunk } from './arena-chunk.js';
 
 /**
  * An entry as it lies in an arena chunk and in a snapshot. Little endian, starts at a multiple of 4.
@@ -99,49 +100,45 @@ export class EntryDraft {
     return (size + 3) & ~3;
   }
 
-  /** Writes `storedBytes` bytes. `chunkWords`: a view of the whole chunk. */
-  writeTo(chunk: Buffer, chunkWords: DataView, start: number): void {
-    let at = start;
-    chunk[at++] =
+  /** Writes `storedBytes` bytes. Where it can do without `chunk.bytes`, it does: one object less to be fetched from memory. */
+  writeTo(chunk: ArenaChunk, start: number): void {
+    const { words } = chunk;
+    words.setUint8(
+      start,
       (this.expiresAt >= 0 ? EntryFlag.Expires : 0) |
-      (this.contentType >= 0 ? EntryFlag.ContentTypeNumber : 0) |
-      (this.typeStart >= 0 ? EntryFlag.ContentTypeInline : 0) |
-      (this.dataType >= 0 ? EntryFlag.DataType : 0) |
-      (this.computed ? EntryFlag.Computed : 0) |
-      (this.touchedAt >= 0 ? EntryFlag.Touched : 0);
-    at = writeNumber(chunkWords, at, this.offset);
-    at = writeNumber(chunkWords, at, this.logTime);
-    if (this.expiresAt >= 0) at = writeNumber(chunkWords, at, this.expiresAt);
-    if (this.touchedAt >= 0) at = writeNumber(chunkWords, at, this.touchedAt);
-    if (this.contentType >= 0) {
-      chunk[at++] = this.contentType;
-      chunk[at++] = this.contentType >>> 8;
-    }
-    if (this.dataType >= 0) {
-      chunk[at++] = this.dataType;
-      chunk[at++] = this.dataType >>> 8;
-    }
-    at = writeLength(chunk, at, this.keyEnd - this.keyStart);
+        (this.contentType >= 0 ? EntryFlag.ContentTypeNumber : 0) |
+        (this.typeStart >= 0 ? EntryFlag.ContentTypeInline : 0) |
+        (this.dataType >= 0 ? EntryFlag.DataType : 0) |
+        (this.computed ? EntryFlag.Computed : 0) |
+        (this.touchedAt >= 0 ? EntryFlag.Touched : 0),
+    );
+    let at = writeNumber(words, start + 1, this.offset);
+    at = writeNumber(words, at, this.logTime);
+    if (this.expiresAt >= 0) at = writeNumber(words, at, this.expiresAt);
+    if (this.touchedAt >= 0) at = writeNumber(words, at, this.touchedAt);
+    if (this.contentType >= 0) at = writeShort(words, at, this.contentType);
+    if (this.dataType >= 0) at = writeShort(words, at, this.dataType);
+    at = writeLength(words, at, this.keyEnd - this.keyStart);
     const valueLength = this.valueEnd - this.valueStart;
     // With anything else in between, or a length that takes more bytes than it needs, they are further apart.
     if (this.valueBytes === this.bytes && this.valueStart - this.keyEnd === lengthSize(valueLength)) {
       if (this.words !== null && this.valueEnd - this.keyStart <= WORD_COPY_BYTES_MAX) {
-        at = copyWords(chunkWords, at, this.words, this.keyStart, this.valueEnd);
-      } else at = copyBytes(chunk, at, this.bytes, this.keyStart, this.valueEnd);
+        at = copyWords(words, at, this.words, this.keyStart, this.valueEnd);
+      } else at = copyBytes(chunk.bytes, at, this.bytes, this.keyStart, this.valueEnd);
     } else {
-      at = copyBytes(chunk, at, this.bytes, this.keyStart, this.keyEnd);
-      at = writeLength(chunk, at, valueLength);
-      at = copyBytes(chunk, at, this.valueBytes, this.valueStart, this.valueEnd);
+      at = copyBytes(chunk.bytes, at, this.bytes, this.keyStart, this.keyEnd);
+      at = writeLength(words, at, valueLength);
+      at = copyBytes(chunk.bytes, at, this.valueBytes, this.valueStart, this.valueEnd);
     }
     if (this.typeStart >= 0) {
-      at = writeLength(chunk, at, this.typeEnd - this.typeStart);
-      at = copyBytes(chunk, at, this.bytes, this.typeStart, this.typeEnd);
+      at = writeLength(words, at, this.typeEnd - this.typeStart);
+      at = copyBytes(chunk.bytes, at, this.bytes, this.typeStart, this.typeEnd);
     }
-    while ((at & 3) !== 0) chunk[at++] = 0;
+    while ((at & 3) !== 0) words.setUint8(at++, 0);
   }
 }
 
-/** Where the fields of a stored entry are. Reused like a cursor. */
+/** Where the fields of a stored entry are. Reused like a cursor: what it says is good until it is next moved, or what holds the entry changes. */
 export class StoredEntry {
   chunk: Buffer = EMPTY;
   /** Of the same bytes; null: there is no such view. */
@@ -177,8 +174,13 @@ export class StoredEntry {
     this.start = start;
     const flags = chunk[start];
     this.flags = flags;
-    this.offset = readU64(chunk, start + 1);
-    this.logTime = readU64(chunk, start + 9);
+    if (words === null) {
+      this.offset = readU64(chunk, start + 1);
+      this.logTime = readU64(chunk, start + 9);
+    } else {
+      this.offset = readNumber(words, start + 1);
+      this.logTime = readNumber(words, start + 9);
+    }
     this.usedAt = this.offset;
     this.ttlEnd = Infinity;
     this.contentType = this.typeStart = this.typeEnd = this.dataType = -1;
@@ -258,11 +260,23 @@ export class StoredEntry {
   }
 
   hasKey(key: Uint8Array): boolean {
-    const { chunk, keyStart } = this;
+    const { chunk, words, keyStart } = this;
     const { length } = key;
     if (this.keyEnd - keyStart !== length) return false;
-    for (let i = 0; i < length; i++) if (chunk[keyStart + i] !== key[i]) return false;
+    let i = 0;
+    if (words !== null) {
+      for (; i < length - 3; i += 4) {
+        const word = key[i] | (key[i + 1] << 8) | (key[i + 2] << 16) | (key[i + 3] << 24);
+        if (words.getInt32(keyStart + i, true) !== word) return false;
+      }
+    }
+    for (; i < length; i++) if (chunk[keyStart + i] !== key[i]) return false;
     return true;
+  }
+
+  /** The value as text. */
+  get valueText(): string {
+    return this.chunk.toString('utf8', this.valueStart, this.valueEnd);
   }
 
   get key(): Buffer {
@@ -300,15 +314,20 @@ const LOOP_COPY_BYTES_MAX = 32;
 
 const lengthSize = (length: number): number => (length < 0x80 ? 1 : length < 0x4000 ? 2 : length < 0x200000 ? 3 : 4);
 
-const writeLength = (chunk: Buffer, start: number, length: number): number => {
+const writeLength = (chunk: DataView, start: number, length: number): number => {
   let at = start;
   let rest = length;
   while (rest > 0x7f) {
-    chunk[at++] = (rest & 0x7f) | 0x80;
+    chunk.setUint8(at++, (rest & 0x7f) | 0x80);
     rest >>>= 7;
   }
-  chunk[at++] = rest;
+  chunk.setUint8(at++, rest);
   return at;
+};
+
+const writeShort = (chunk: DataView, at: number, value: number): number => {
+  chunk.setUint16(at, value, true);
+  return at + 2;
 };
 
 const writeNumber = (chunk: DataView, at: number, value: number): number => {
@@ -316,6 +335,10 @@ const writeNumber = (chunk: DataView, at: number, value: number): number => {
   chunk.setInt32(at + 4, value / 0x1_0000_0000, true);
   return at + 8;
 };
+
+/** As `readU64`, with a fourth of the looks. */
+const readNumber = (chunk: DataView, at: number): number =>
+  chunk.getUint32(at + 4, true) * 0x1_0000_0000 + chunk.getUint32(at, true);
 
 export const copyBytes = (to: Buffer, at: number, from: Buffer, start: number, end: number): number => {
   const length = end - start;

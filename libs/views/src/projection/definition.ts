@@ -184,7 +184,7 @@ export class ProjectionDefinition {
   }
 
   /** What the event does. `read` gives the JSON text of the live state under a key. Throws nothing. */
-  step(event: ViewEvent, read: (key: Buffer) => Buffer | null): Step {
+  step(event: ViewEvent, read: (key: Buffer) => string | null): Step {
     const method = (event.type === null ? undefined : this.methods.get(event.type)) ?? this.methods.get(ANY);
     if (method === undefined) return { effect: 'none' };
     try {
@@ -194,11 +194,11 @@ export class ProjectionDefinition {
     }
   }
 
-  private apply(method: Method, event: ViewEvent, read: (key: Buffer) => Buffer | null): Step {
+  private apply(method: Method, event: ViewEvent, read: (key: Buffer) => string | null): Step {
     const key = this.stateKey(event);
     if (key === null) return { effect: 'none' };
     const before = read(key);
-    const state: unknown = before === null ? null : JSON.parse(before.toString());
+    const state: unknown = before === null ? null : JSON.parse(before);
     const next = method.call(this.instance, state, event);
     if (next === undefined) return { effect: 'none' };
     if (next === null) return before === null ? { effect: 'none' } : { effect: 'delete', key };

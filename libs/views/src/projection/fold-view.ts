@@ -34,11 +34,11 @@ export const foldView = <State = unknown>(
   options: { readonly until?: number } = {},
 ): FoldedView<State> => {
   const definition = definitionOf(type);
-  const states = new Map<string, { text: Buffer; expiresAt: number }>();
+  const states = new Map<string, { text: string; expiresAt: number }>();
   const parked: { offset: number; error: string }[] = [];
   let now: LogTime = asLogTime(0);
   let offset = 0;
-  const live = (key: Buffer): Buffer | null => {
+  const live = (key: Buffer): string | null => {
     const found = states.get(key.toString('latin1'));
     return found !== undefined && found.expiresAt > now ? found.text : null;
   };
@@ -52,13 +52,13 @@ export const foldView = <State = unknown>(
     else if (step.effect === 'delete') states.delete(step.key.toString('latin1'));
     else if (step.effect === 'put') {
       const expiresAt = step.ttlMs === null ? Number.POSITIVE_INFINITY : now + step.ttlMs;
-      states.set(step.key.toString('latin1'), { text: step.value, expiresAt });
+      states.set(step.key.toString('latin1'), { text: step.value.toString(), expiresAt });
     }
   }
   now = asLogTime(Math.max(now, options.until ?? 0));
   const kept = [...states]
     .filter(([, { expiresAt }]) => expiresAt > now)
-    .map(([key, { text }]) => [Buffer.from(key, 'latin1'), JSON.parse(text.toString()) as State] as const)
+    .map(([key, { text }]) => [Buffer.from(key, 'latin1'), JSON.parse(text) as State] as const)
     .sort(([a], [b]) => Buffer.compare(a, b));
   return {
     states: new Map(kept.map(([key, state]) => [key.toString(), state])),

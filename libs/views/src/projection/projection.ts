@@ -226,7 +226,7 @@ export class Projection {
 
   /** What was wrong; null: nothing. `offset` is that of the record by which it comes to be applied. */
   private apply(event: ViewEvent, offset: Offset, logTime: LogTime): string | null {
-    const step = this.definition.step(event, (key) => this.map.get(key, logTime)?.value ?? null);
+    const step = this.definition.step(event, (key) => this.map.read(key, logTime)?.valueText ?? null);
     switch (step.effect) {
       case 'none':
         return null;
