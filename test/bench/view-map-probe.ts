@@ -105,6 +105,13 @@ const alone = async (): Promise<Record<string, number>> => {
     of.writeFound(keys, of.logTime, Number.MAX_SAFE_INTEGER, writer);
     if (writer.position < keys.length * VALUE.length) throw new Error('a key is missing');
   });
+  const readAlone = warmed((of, keys) => {
+    for (const key of keys) {
+      const entry = of.read(key, of.logTime);
+      if (entry === null || entry.chunk[entry.valueEnd - 1] !== VALUE[VALUE.length - 1])
+        throw new Error('a key is missing');
+    }
+  });
   const getAlone = warmed((of, keys) => {
     for (const key of keys) if (of.get(key, of.logTime) === null) throw new Error('a key is missing');
   });
@@ -128,8 +135,10 @@ const alone = async (): Promise<Record<string, number>> => {
     'overwrites/s': overwritesPerSecond,
     'get us': getTogether.us,
     'get CPU us': getTogether.cpuUs,
-    'get by itself us': getAlone.us,
-    'get by itself CPU us': getAlone.cpuUs,
+    'get by itself, in place us': readAlone.us,
+    'get by itself, in place CPU us': readAlone.cpuUs,
+    'get by itself, with copies us': getAlone.us,
+    'get by itself, with copies CPU us': getAlone.cpuUs,
   };
 };
 
