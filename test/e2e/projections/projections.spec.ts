@@ -144,9 +144,11 @@ describe("a projection in a user's own app", () => {
   });
 
   test('gives a state up when its time is over', async () => {
-    await append(added('e1', 'eve', 1), { key: 'e1', type: 'reserved', value: { forMs: 300 } });
+    const reserved = (forMs: number) => ({ key: 'e1', type: 'reserved', value: { forMs } });
+    await append(added('e1', 'eve', 1), reserved(3_600_000));
     const answer = await get(`${view}/entries/e1`).expect(200);
     expect(answer.headers['tideline-expires-at']).toBeDefined();
+    await append(reserved(1));
     await until(async () => (await get(`${view}/entries/e1`)).status === 404);
     expect(keysOf((await get(`${view}/entries?index=customer&value=eve`).expect(200)).body)).toEqual([]);
   });
