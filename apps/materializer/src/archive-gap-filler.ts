@@ -1,12 +1,22 @@
 import { randomUUID } from 'node:crypto';
 import { decodeCursor, type Archive, type ArchiveEntry, type ArchiveGap, type ArchiveGaps } from '#catalog';
-import { asLogTime, asOffset, toTidelineError, type Clock, type LogTime, type Offset, type Scheduler } from '#kernel';
+import {
+  asLogTime,
+  asOffset,
+  toTidelineError,
+  type Clock,
+  type LogTime,
+  type Offset,
+  type Scheduler,
+  type TidelineError,
+} from '#kernel';
+import { hasSameGap } from './archive-source.js';
 import { archiveServiceV1, type DepartedEntryOfPart, type DepartedPage, type DepartedRequest } from '#wire';
 import type { PeerHosts } from './peer-hosts.js';
 import type { SnapshotSource } from './snapshot-store.js';
 
-/** Of a page: little, since the host that is asked reads it while it answers others. */
-const PAGE_ENTRIES_MAX = 500;
+/** Of a page: few, since the host that is asked answers nobody while SQLite reads them, some 5 ms. */
+export const ARCHIVE_GAP_PAGE_ENTRIES_MAX = 200;
 const PAGE_BYTES_MAX = 256 * 1024;
 /** The catalog of the host that is asked may be a database elsewhere. */
 const PAGE_TIMEOUT_MS = 10_000;
@@ -73,6 +83,8 @@ export class ArchiveGapFiller {
   /** Whom to ask first. */
   private preferred = '';
   private savedMs = 0;
+  /** Where no host has all of it: how far each has given what it has; null: it has given it all. */
+  private readonly pooled = new Map<string, string | null>();
   private filling = false;
   private changes: Promise<unknown> = Promise.resolve();
   private closed = false;
@@ -131,6 +143,7 @@ export class ArchiveGapFiller {
     await this.options.gaps.put(gap);
     if (this.closed) return;
     this.gap = gap;
+    this.pooled.clear();
     this.preferred = gap.source;
     this.savedMs = this.options.clock.monotonicMs();
     this.options.opened(this.status!);
@@ -182,19 +195,24 @@ export class ArchiveGapFiller {
   private async copyPage(): Promise<string | null> {
     const { gap } = this;
     if (gap === null || this.closed) return null;
-    const refusals: string[] = [];
-    for (const address of this.addresses()) {
-      let page: DepartedPage;
-      try {
-        page = await this.ask(address, gap);
-      } catch (error) {
-        refusals.push(`${address}: ${toTidelineError(error).message}`);
-        continue;
+    try {
+      const refusals = new Map<string, TidelineError>();
+      for (const address of this.addresses()) {
+        const page = await this.ask(address, archiveServiceV1.departed, gap).catch((error: unknown) => {
+          refusals.set(address, toTidelineError(error));
+        });
+        if (page === undefined) continue;
+        this.preferred = address;
+        this.pooled.clear();
+        await this.archive(page);
+        return await this.alone(() => this.goOn(gap, page));
       }
-      this.preferred = address;
-      return this.take(gap, page);
+      if (this.nobodyHasIt(refusals)) return await this.pool(gap, [...refusals.keys()]);
+      const texts = [...refusals].map(([address, { message }]) => `${address}: ${message}`);
+      return texts.length === 0 ? 'no other host can be reached' : texts.join('; ');
+    } catch (error) {
+      return toTidelineError(error).message;
     }
-    return refusals.length === 0 ? 'no other host can be reached' : refusals.join('; ');
   }
 
   /** Of hosts that can be reached. */
@@ -203,7 +221,7 @@ export class ArchiveGapFiller {
     return reachable.toSorted((a, b) => Number(b === this.preferred) - Number(a === this.preferred));
   }
 
-  private ask(address: string, gap: ArchiveGap): Promise<DepartedPage> {
+  private ask(address: string, call: typeof archiveServiceV1.departed, gap: ArchiveGap): Promise<DepartedPage> {
     const { clusterId, view, partition, group, mark, from, cursor } = gap;
     const request: DepartedRequest = {
       clusterId,
@@ -215,37 +233,27 @@ export class ArchiveGapFiller {
       from,
       until: gap.to,
       cursor,
-      limit: PAGE_ENTRIES_MAX,
+      limit: ARCHIVE_GAP_PAGE_ENTRIES_MAX,
       bytesMax: PAGE_BYTES_MAX,
     };
-    return this.options.peers!.ask(address, archiveServiceV1.departed, request, PAGE_TIMEOUT_MS);
+    return this.options.peers!.ask(address, call, request, PAGE_TIMEOUT_MS);
   }
 
-  /** Null: it is in the archive. */
-  private async take(gap: ArchiveGap, page: DepartedPage): Promise<string | null> {
+  private async archive({ entries }: DepartedPage): Promise<void> {
     const { archive, copied } = this.options;
-    try {
-      if (page.entries.length > 0) {
-        const added = await archive.write(page.entries.map((entry) => this.archiveEntry(entry)));
-        this.copiedCount += added;
-        if (added > 0) copied(added);
-      }
-      return await this.alone(() => this.goOn(gap, page));
-    } catch (error) {
-      return toTidelineError(error).message;
-    }
+    if (entries.length === 0) return;
+    const added = await archive.write(entries.map((entry) => this.archiveEntry(entry)));
+    this.copiedCount += added;
+    if (added > 0) copied(added);
   }
 
   /** Null: it does go on. */
   private async goOn(gap: ArchiveGap, { cursor, until }: DepartedPage): Promise<string | null> {
-    const { gaps, clock, filled } = this.options;
+    const { gaps, clock } = this.options;
     // Another stretch was skipped meanwhile: the page that was asked for is not the last any more.
     if (this.gap !== gap || this.closed) return null;
     if (cursor === null && until >= gap.to) {
-      const status = this.status!;
-      await gaps.remove(gap);
-      this.gap = null;
-      filled(status);
+      await this.end(gap);
       return null;
     }
     // A host that has only some of it gives that: the rest comes from another.
@@ -256,6 +264,40 @@ export class ArchiveGapFiller {
       this.savedMs = clock.monotonicMs();
     }
     this.gap = next;
+    return null;
+  }
+
+  private async end(gap: ArchiveGap): Promise<void> {
+    const status = this.status!;
+    await this.options.gaps.remove(gap);
+    this.gap = null;
+    this.options.filled(status);
+  }
+
+  /* ---- where no host has all of it ---- */
+
+  /** All hosts that there are have the same gap: they have gone on from one another's snapshots. */
+  private nobodyHasIt(refusals: ReadonlyMap<string, TidelineError>): boolean {
+    return refusals.size > 0 && refusals.size === this.options.peers!.count && [...refusals.values()].every(hasSameGap);
+  }
+
+  /**
+   * Whatever has departed was put into some host's archive first, so all archives together have all of it: each gives what it has.
+   * Null: it does go on.
+   */
+  private async pool(gap: ArchiveGap, addresses: readonly string[]): Promise<string | null> {
+    const address = addresses.find((one) => this.pooled.get(one) !== null);
+    if (address !== undefined) {
+      const cursor = this.pooled.get(address) ?? gap.cursor;
+      const page = await this.ask(address, archiveServiceV1.kept, { ...gap, cursor });
+      await this.archive(page);
+      if (this.gap === gap) this.pooled.set(address, page.cursor);
+      return null;
+    }
+    this.pooled.clear();
+    await this.alone(async () => {
+      if (this.gap === gap && !this.closed) await this.end(gap);
+    });
     return null;
   }
 

@@ -1,6 +1,15 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { ArchiveEntry, ArchivePage, ArchiveQuery } from '#catalog';
-import { SeededRng, TidelineError, asLogTime, asOffset, randomBelow, randomChance, type LogTime } from '#kernel';
+import {
+  SeededRng,
+  TidelineError,
+  asLogTime,
+  asOffset,
+  asPartitionId,
+  randomBelow,
+  randomChance,
+  type LogTime,
+} from '#kernel';
 import { encodeBatch, type RecordInput } from '#wire';
 import {
   InMemoryArchive,
@@ -10,7 +19,7 @@ import {
 import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
 import { MemoryNetwork } from '../../../libs/net/src/testing/index.js';
 import { MemoryFileSystem } from '../../../libs/storage/src/testing/index.js';
-import type { ArchiveGapStatus } from './archive-gap-filler.js';
+import { ARCHIVE_GAP_PAGE_ENTRIES_MAX as PAGE, type ArchiveGapStatus } from './archive-gap-filler.js';
 import { PeerHosts } from './peer-hosts.js';
 import { serveViewQuery } from './serve-view-query.js';
 import { SnapshotStore } from './snapshot-store.js';
@@ -213,14 +222,14 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
     await append(...many(800, 500, 'old'));
     await time.advance(3000);
     await zero.crash();
-    await behind(world, many(1700, 500));
+    await behind(world, many(3.5 * PAGE, 500));
     const two = await host('two');
-    expect(two.filled).toEqual([expect.objectContaining({ copied: 1700 })]);
+    expect(two.filled).toEqual([expect.objectContaining({ copied: 3.5 * PAGE })]);
     expect(disks.one.archive.asked.map(({ limit, cursor }) => [limit, cursor !== undefined])).toEqual([
-      [500, false],
-      [500, true],
-      [500, true],
-      [500, true],
+      [PAGE, false],
+      [PAGE, true],
+      [PAGE, true],
+      [PAGE, true],
     ]);
     expect(await archived('two')).toEqual(await archived('one'));
   });
@@ -276,13 +285,13 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   test('does not forget the gap in a crash, though it starts from a snapshot of its own then', async () => {
     const world = await start();
     const { time, host, disks, append, snapshot, archived, get } = world;
-    const { one } = await behind(world, many(1700, 500));
+    const { one } = await behind(world, many(3.5 * PAGE, 500));
     disks.one.archive.pages = 2;
     const two = await host('two');
     await append(put('live', '3'));
     await time.advance(10);
     await snapshot(two);
-    expect(await archived('two')).toHaveLength(1001);
+    expect(await archived('two')).toHaveLength(1 + 2 * PAGE);
     await two.crash();
     await one.crash();
     const again = await host('two');
@@ -299,7 +308,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   test('goes on about where it was after a crash, when there is much to copy', async () => {
     const world = await start();
     const { time, host, disks, archived } = world;
-    await behind(world, many(1700, 500));
+    await behind(world, many(3.5 * PAGE, 500));
     const { archive } = disks.one;
     archive.pages = 1;
     const two = await host('two');
@@ -311,7 +320,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
     archive.asked.length = 0;
     const again = await host('two');
     expect(archive.asked.map(({ cursor }) => cursor !== undefined)).toEqual([true, true]);
-    expect(again.filled).toEqual([expect.objectContaining({ copied: 700 })]);
+    expect(again.filled).toEqual([expect.objectContaining({ copied: 1.5 * PAGE })]);
     expect(await archived('two')).toEqual(await archived('one'));
   });
 
@@ -354,6 +363,40 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
     }
   });
 
+  test('gets what each of the others has when all lack the same', async () => {
+    const world = await start();
+    const { time, host, disks, archived, log } = world;
+    const [{ group }] = log.describe().topics[0].partitions;
+    const partition = asPartitionId(0);
+    for (const [n, name] of NAMES.entries()) {
+      const entries = Array.from({ length: 600 }, (_, i) => 1000 * (n + 1) + i).map((offset) => ({
+        view: VIEW,
+        partition,
+        key: Buffer.from(`${name} ${offset}`),
+        offset: asOffset(offset),
+        value: Buffer.from('1'),
+        logTime: asLogTime(offset),
+        expiresAt: asLogTime(10_000 - offset),
+        evicted: false,
+      }));
+      await disks[name].archive.write(entries);
+      await disks[name].archiveGaps.put({
+        ...{ host: addressOf(name), clusterId: log.describe().clusterId, view: VIEW, partition, group },
+        ...{ from: null, to: asLogTime(20_000), offset: asOffset(0), source: 'gone:7420', cursor: null, mark: name },
+      });
+    }
+    const hosts = [await host('one'), await host('two')];
+    await time.advance(10_000);
+    expect(hosts.map(({ views }) => views.archiveGaps[0].copied)).toEqual([0, 0]);
+    hosts.push(await host('three'));
+    await time.advance(20_000);
+    expect(await archived('one')).toHaveLength(1800);
+    for (const { name, views, filled } of hosts) {
+      expect({ gaps: views.archiveGaps, filled: filled.length }).toEqual({ gaps: [], filled: 1 });
+      expect(await archived(name)).toEqual(await archived('one'));
+    }
+  });
+
   test('waits for what the other host has not archived yet', async () => {
     const world = await start();
     const { time, host, disks, append, snapshot, trim, archived } = world;
@@ -382,6 +425,38 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
     expect(again.views.archiveGaps).toEqual([]);
     expect(await archived('two')).toEqual(await archived('three'));
     expect(await archived('two')).toHaveLength(1);
+  });
+
+  test('gives nothing to others before it has applied as much as the snapshot that they went on from', async () => {
+    const world = await start();
+    const { time, host, append, log } = world;
+    const { views } = await host('one');
+    const applied = await append(put('gone', '1', 500));
+    await time.advance(3000);
+    const { clusterId, topics } = log.describe();
+    const [{ partition, group }] = topics[0].partitions;
+    const times = { from: null, until: asLogTime(time.wallMs()) };
+    const request = {
+      clusterId,
+      view: VIEW,
+      partition,
+      group,
+      mark: '',
+      ...times,
+      cursor: null,
+      limit: 10,
+      bytesMax: 1000,
+    };
+    const page = await time.until(views.upkeep.departed({ ...request, applied: asOffset(applied) }));
+    expect(page.entries.map(({ key }) => String(key))).toEqual(['gone']);
+    const later = asOffset(applied + 1000);
+    await expect(time.until(views.upkeep.departed({ ...request, applied: later }))).rejects.toMatchObject({
+      code: 'not-ready',
+      message: expect.stringMatching(new RegExp(`at offset \\d+ of ${later}`)),
+    });
+    await expect(
+      time.until(views.upkeep.departed({ ...request, clusterId: 'another', applied: asOffset(applied) })),
+    ).rejects.toMatchObject({ code: 'not-found' });
   });
 
   test('copies nothing from a host with the same catalog', async () => {

@@ -2,9 +2,15 @@ import { ARCHIVE_QUERY_ENTRIES_MAX, decodeCursor, type Archive, type ArchiveGaps
 import { TidelineError, asLogTime, type LogTime } from '#kernel';
 import type { DepartedPage, DepartedRequest } from '#wire';
 import type { HostedPartition } from './hosted-partition.js';
+import type { SnapshotSource } from './snapshot-store.js';
 
 /** Of a page that another host asks for, whatever it asks for. */
 const PAGE_BYTES_MAX = 1024 * 1024;
+
+const SAME_GAP = { gap: 'the same' } as const;
+
+/** Whether a host refused what was asked for since its own archive lacks that, too. */
+export const hasSameGap = (error: TidelineError): boolean => error.details['gap'] === SAME_GAP.gap;
 
 /** What this host's archive has for other hosts whose archives lack it. */
 export class ArchiveSource {
@@ -17,14 +23,25 @@ export class ArchiveSource {
    * Entries that left a partition in the times that were asked for, if the archive has all of them: those that this host has skipped itself are in
    * others, those that wait in memory will be there later. Rejects `not-ready`.
    */
-  async departed(hosted: HostedPartition, request: DepartedRequest): Promise<DepartedPage> {
-    const until = reach(hosted, request);
-    const { from, cursor, limit, bytesMax, mark } = request;
+  departed(hosted: HostedPartition, request: DepartedRequest): Promise<DepartedPage> {
+    return this.page(hosted.source, request, reach(hosted, request));
+  }
+
+  /** The same of what the archive has, be it all or not. */
+  kept({ source }: HostedPartition, request: DepartedRequest): Promise<DepartedPage> {
+    return this.page(source, request, request.until);
+  }
+
+  private async page(
+    { view, partition }: SnapshotSource,
+    { from, cursor, limit, bytesMax, mark }: DepartedRequest,
+    until: LogTime,
+  ): Promise<DepartedPage> {
     // In one database everything is there already.
     if (await this.gaps.hasMark(mark)) return { entries: [], cursor: null, until };
     const page = await this.archive.query({
-      view: hosted.source.view,
-      partition: hosted.source.partition,
+      view,
+      partition,
       to: until,
       limit: Math.max(1, Math.min(limit, ARCHIVE_QUERY_ENTRIES_MAX)),
       bytesMax: Math.min(bytesMax, PAGE_BYTES_MAX),
@@ -59,6 +76,6 @@ const reach = (
   if (missing !== null && begin < missing.to) ends.push(missing.from ?? 0);
   const end = Math.min(...ends);
   if (end > begin) return asLogTime(end);
-  const why = end === ends[1] ? 'has entries on their way to its archive' : 'has the same gap in its archive';
-  throw new TidelineError('not-ready', `${name} ${why}`);
+  if (end === ends[1]) throw new TidelineError('not-ready', `${name} has entries on their way to its archive`);
+  throw new TidelineError('not-ready', `${name} has the same gap in its archive`, { details: SAME_GAP });
 };

@@ -128,12 +128,20 @@ export class HostUpkeep implements ViewUpkeep {
   }
 
   async departed(request: DepartedRequest): Promise<DepartedPage> {
+    const { archive, hosted } = this.archived(request);
+    return archive.departed(hosted, request);
+  }
+
+  async kept(request: DepartedRequest): Promise<DepartedPage> {
+    const { archive, hosted } = this.archived(request);
+    return archive.kept(hosted, request);
+  }
+
+  private archived(part: ViewPart): { readonly archive: ArchiveSource; readonly hosted: HostedPartition } {
     const { archive } = this.options;
-    const view = this.find(request);
-    if (archive === null || view === undefined) {
-      throw new TidelineError('not-found', `view ${request.view} of that cluster is not archived here`);
-    }
-    return archive.departed(this.open(view, request.partition), request);
+    const view = this.find(part);
+    if (archive !== null && view !== undefined) return { archive, hosted: this.open(view, part.partition) };
+    throw new TidelineError('not-found', `view ${part.view} of that cluster is not archived here`);
   }
 
   private find(part: ViewPart): HostedView | undefined {

@@ -41,6 +41,7 @@ const replyTo =
 /** False: it is none of these methods. */
 const upkeep = (host: HostUpkeep, method: number, payload: Buffer, responder: Responder): boolean => {
   const { snapshots, create, restore, piece, marks, digests, dispute, health } = snapshotServiceV1;
+  const { departed, kept } = archiveServiceV1;
   const reply = replyTo(responder);
   if (method === snapshots.method) reply(host.snapshots(snapshots.decodeRequest(payload)), snapshots.encodeResponse);
   else if (method === create.method) reply(host.createSnapshots(create.decodeRequest(payload)), create.encodeResponse);
@@ -54,8 +55,8 @@ const upkeep = (host: HostUpkeep, method: number, payload: Buffer, responder: Re
     host.dispute(dispute.decodeRequest(payload));
     responder.ok(dispute.encodeResponse());
   } else if (method === health.method) reply(host.health(health.decodeRequest(payload)), health.encodeResponse);
-  else if (method === archiveServiceV1.departed.method)
-    reply(host.departed(archiveServiceV1.departed.decodeRequest(payload)), archiveServiceV1.departed.encodeResponse);
+  else if (method === departed.method) reply(host.departed(departed.decodeRequest(payload)), departed.encodeResponse);
+  else if (method === kept.method) reply(host.kept(kept.decodeRequest(payload)), kept.encodeResponse);
   else return false;
   return true;
 };

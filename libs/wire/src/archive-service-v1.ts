@@ -18,6 +18,7 @@ import { readPart, writePart, type ViewPart } from './view-part-v1.js';
  *
  *     0x0351 departed  part · string mark · u64 applied · optional u64 from · u64 until · optional string cursor · varint limit · varint bytesMax
  *                      → varint count × (entry · bool evicted) · optional string cursor · u64 until
+ *     0x0352 kept      the same → the same                                                (of what the host's archive has, be it all or not)
  *
  * Entries that left between the log times `from` (null: the beginning) and `until` (exclusive), page by page. `not-ready` from a host that has not
  * applied `applied`, or whose archive lacks some of them. Where the answer's `until` is before the one that was asked for, that is as far as the host's
@@ -86,4 +87,6 @@ const departed: RequestCall<DepartedRequest, DepartedPage> = {
     }),
 };
 
-export const archiveServiceV1 = { departed } as const;
+const kept: RequestCall<DepartedRequest, DepartedPage> = { ...departed, method: 0x0352 };
+
+export const archiveServiceV1 = { departed, kept } as const;

@@ -415,6 +415,10 @@ service('archive-service-v1', () => {
     request: { ...part, mark: '', applied: offset, from: null, until: logTime, cursor: null, limit: 1, bytesMax: 1 },
     answer: { entries: [], cursor: null, until: logTime },
   });
+  request('kept', archives.kept, {
+    request: { ...part, mark: '', applied: offset, from: null, until: logTime, cursor: null, limit: 1, bytesMax: 1 },
+    answer: { entries: [], cursor: null, until: logTime },
+  });
 });
 
 service('gateway-service-v1', () => {
