@@ -1,179 +1,13 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
-import type { ArchiveEntry, ArchivePage, ArchiveQuery } from '#catalog';
-import {
-  SeededRng,
-  TidelineError,
-  asLogTime,
-  asOffset,
-  asPartitionId,
-  randomBelow,
-  randomChance,
-  type LogTime,
-} from '#kernel';
-import { encodeBatch, type RecordInput } from '#wire';
-import {
-  InMemoryArchive,
-  InMemoryArchiveGaps,
-  InMemorySnapshotCatalog,
-} from '../../../libs/catalog/src/testing/index.js';
-import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
-import { MemoryNetwork } from '../../../libs/net/src/testing/index.js';
-import { MemoryFileSystem } from '../../../libs/storage/src/testing/index.js';
-import { ARCHIVE_GAP_PAGE_ENTRIES_MAX as PAGE, type ArchiveGapStatus } from './archive-gap-filler.js';
-import { PeerHosts } from './peer-hosts.js';
-import { serveViewQuery } from './serve-view-query.js';
-import { SnapshotStore } from './snapshot-store.js';
-import { ViewHost } from './view-host.js';
-
-const VIEW = 'sessions';
-const TARGET = { topic: VIEW, partition: 0 };
-const HOUR = 3_600_000;
-const NAMES = ['one', 'two', 'three'] as const;
-type Name = (typeof NAMES)[number];
-const addressOf = (name: string): string => `${name}:7420`;
+import { asLogTime, asOffset, asPartitionId } from '#kernel';
+import type { RecordInput } from '#wire';
+import { ARCHIVE_GAP_PAGE_ENTRIES_MAX as PAGE } from './archive-gap-filler.js';
+import { NAMES, VIEW, addressOf, many, put, startHosts, type Host, type World } from './testing/hosts-with-archives.js';
 
 const closing: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).toReversed()) await close();
 });
-
-/** An archive that can refuse to be written or read, and says what was asked of it for other hosts. */
-class WilfulArchive extends InMemoryArchive {
-  takesNothing = false;
-  givesNothing = false;
-  /** Pages that it still gives to other hosts. */
-  pages = Infinity;
-  readonly asked: ArchiveQuery[] = [];
-
-  override async write(entries: readonly ArchiveEntry[]): Promise<number> {
-    if (this.takesNothing) throw new TidelineError('not-ready', 'the archive takes nothing');
-    return super.write(entries);
-  }
-
-  override async query(query: ArchiveQuery): Promise<ArchivePage> {
-    const forAnother = query.partition !== undefined;
-    if (this.givesNothing || (forAnother && this.pages-- <= 0)) {
-      throw new TidelineError('not-ready', 'the archive gives nothing');
-    }
-    if (forAnother) this.asked.push(query);
-    return super.query(query);
-  }
-}
-
-const diskOf = (time: VirtualTime) => ({
-  fileSystem: new MemoryFileSystem(time),
-  catalog: new InMemorySnapshotCatalog(),
-  archive: new WilfulArchive(time),
-  archiveGaps: new InMemoryArchiveGaps(),
-});
-type Disk = ReturnType<typeof diskOf>;
-
-interface Host {
-  readonly name: Name;
-  readonly views: ViewHost;
-  /** Gaps that it was heard to open, and to fill. */
-  readonly opened: ArchiveGapStatus[];
-  readonly filled: ArchiveGapStatus[];
-  /** Nothing is written any more. */
-  crash(): Promise<void>;
-}
-
-const put = (name: string, value: string, ttlMs?: number): RecordInput => ({
-  key: Buffer.from(name),
-  value: Buffer.from(value),
-  ...(ttlMs !== undefined && { ttlMs }),
-});
-
-const many = (count: number, ttlMs: number, name = 'k'): RecordInput[] =>
-  Array.from({ length: count }, (_, n) => put(`${name}${n}`, `${n}`, ttlMs));
-
-/** Hosts of the same view over one log, that know each other, each with a catalog of its own. */
-const start = async () => {
-  const time = new VirtualTime();
-  const log = new MemoryCommandLog({ topics: [{ name: VIEW, view: { archive: true } }], clock: time, scheduler: time });
-  closing.push(() => log.close());
-  await time.until(log.topic(VIEW));
-  const network = new MemoryNetwork({ clock: time, scheduler: time, rng: new SeededRng(5) });
-  const disks = Object.fromEntries(NAMES.map((name) => [name, diskOf(time)])) as Record<Name, Disk>;
-
-  const host = async (name: Name, { settleMs = 1500 } = {}): Promise<Host> => {
-    const { fileSystem, catalog, archive, archiveGaps } = disks[name];
-    const store = new SnapshotStore({
-      fileSystem,
-      catalog,
-      directory: '/snapshots',
-      host: addressOf(name),
-      kept: 2,
-      clock: time,
-      report: () => undefined,
-    });
-    const transport = network.transport(name);
-    const addresses = NAMES.map(addressOf);
-    const rng = new SeededRng(7);
-    const peers = new PeerHosts({ transport, scheduler: time, rng, own: store.host, addresses });
-    const snapshots = { store, peers, archiveGaps, intervalMs: HOUR };
-    const views = new ViewHost({ log, archive, clock: time, scheduler: time, snapshots });
-    closing.push(() => views.close());
-    const [opened, filled]: ArchiveGapStatus[][] = [[], []];
-    views.gapFillers!.onOpened((status) => opened.push(status));
-    views.gapFillers!.onFilled((status) => filled.push(status));
-    const hello = { nodeId: 0, clusterId: '', service: 'view', software: 'spec', addresses: {} };
-    const listener = await time.until(transport.listen({ host: name, port: 7420 }, hello, serveViewQuery(views)));
-    const crash = async (): Promise<void> => {
-      views.close();
-      await time.until(listener.close());
-    };
-    await time.advance(settleMs);
-    return { name, views, opened, filled, crash };
-  };
-
-  const append = async (...records: RecordInput[]): Promise<number> => {
-    const batch = encodeBatch(records, { createTime: 1 });
-    return (await time.until(log.append(TARGET, batch, { acks: 'quorum' }))).lastOffset;
-  };
-  const snapshot = async ({ views }: Host): Promise<number> =>
-    (await time.until(views.upkeep.createSnapshots({ view: VIEW, partition: null })))[0].offset;
-  /** What the archive has, past what it refuses. */
-  const rows = async (archive: InMemoryArchive): Promise<string[]> => {
-    const texts: string[] = [];
-    let cursor: string | undefined;
-    do {
-      const page = await InMemoryArchive.prototype.query.call(archive, { view: VIEW, limit: 1000, cursor });
-      texts.push(
-        ...page.entries.map(
-          ({ key, value, offset, expiresAt }) => `${String(key)}=${String(value)} at ${offset} until ${expiresAt}`,
-        ),
-      );
-      ({ cursor } = page);
-    } while (cursor !== undefined);
-    return texts;
-  };
-  const archived = (name: Name): Promise<string[]> => rows(disks[name].archive);
-  /** The log begins here from now on. */
-  const trim = async (before: number): Promise<void> => {
-    log.cluster.log(VIEW, 0).trimBefore(asOffset(before));
-    await time.until(log.refresh());
-  };
-  const get = async ({ views }: Host, key: string): Promise<string | null> => {
-    const at = { offset: asOffset(0), time: null };
-    const request = { view: VIEW, partition: 0, key: Buffer.from(key), at, timeoutMs: 1000 };
-    const { entry } = await time.until(views.get(request));
-    return entry === null ? null : String(entry.value);
-  };
-  const lookBack = async ({ views }: Host, key: string): Promise<string | null> => {
-    const at = { offset: asOffset(0), time: null };
-    const request = { view: VIEW, partition: 0, key: Buffer.from(key), at, timeoutMs: 1000 };
-    const { departed } = await time.until(views.getOrDeparted(request));
-    return departed === null ? null : String(departed.value);
-  };
-  const list = async ({ views }: Host, times: { from?: LogTime; to?: LogTime } = {}): Promise<number> => {
-    const request = { view: VIEW, key: null, from: null, to: null, limit: 1000, cursor: null, ...times };
-    return (await time.until(views.archive(request))).entries.length;
-  };
-  return { time, log, network, disks, host, append, snapshot, rows, archived, trim, get, lookBack, list };
-};
-
-type World = Awaited<ReturnType<typeof start>>;
 
 const snapshotOf = async ({ append, time, snapshot }: World, host: Host): Promise<void> => {
   await append(put('first', '1'));
@@ -201,7 +35,7 @@ const behind = async (world: World, departed: readonly RecordInput[]): Promise<{
 
 describe('a host with a catalog of its own that goes on from the snapshot of another', () => {
   test('has in its archive what departed in the stretch of log that it skipped', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { time, host, archived, disks } = world;
     await behind(world, [put('skipped', '1', 1000), put('skipped too', '1', 500)]);
     expect(await archived('two')).toHaveLength(1);
@@ -216,7 +50,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('copies only what departed after its archive was known to be whole, page by page', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { host, archived, disks, append, time } = world;
     const zero = await host('one');
     await append(...many(800, 500, 'old'));
@@ -235,7 +69,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('looks far enough back for what had expired, but was not archived, when it wrote its own snapshot', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { time, host, append, snapshot, trim, archived, disks } = world;
     const one = await host('one');
     const two = await host('two');
@@ -258,7 +92,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('says that it does not know what may be in the gap, and serves all else', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { time, host, disks, get, lookBack, list } = world;
     await behind(world, [put('skipped', '1', 1000)]);
     disks.one.archive.pages = 0;
@@ -283,7 +117,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('does not forget the gap in a crash, though it starts from a snapshot of its own then', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { time, host, disks, append, snapshot, archived, get } = world;
     const { one } = await behind(world, many(3.5 * PAGE, 500));
     disks.one.archive.pages = 2;
@@ -306,7 +140,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('goes on about where it was after a crash, when there is much to copy', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { time, host, disks, archived } = world;
     await behind(world, many(3.5 * PAGE, 500));
     const { archive } = disks.one;
@@ -325,7 +159,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('gets it from a third host when the one whose snapshot it was is gone', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { time, host, disks, archived } = world;
     const three = await host('three');
     const { one } = await behind(world, many(100, 500));
@@ -341,7 +175,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('does not take the archive of a host with the same gap for a whole one', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { time, host, disks, archived } = world;
     const three = await host('three');
     await three.crash();
@@ -364,7 +198,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('gets what each of the others has when all lack the same', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { time, host, disks, archived, log } = world;
     const [{ group }] = log.describe().topics[0].partitions;
     const partition = asPartitionId(0);
@@ -381,8 +215,17 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
       }));
       await disks[name].archive.write(entries);
       await disks[name].archiveGaps.put({
-        ...{ host: addressOf(name), clusterId: log.describe().clusterId, view: VIEW, partition, group },
-        ...{ from: null, to: asLogTime(20_000), offset: asOffset(0), source: 'gone:7420', cursor: null, mark: name },
+        host: addressOf(name),
+        clusterId: log.describe().clusterId,
+        view: VIEW,
+        partition,
+        group,
+        from: null,
+        to: asLogTime(20_000),
+        offset: asOffset(0),
+        source: 'gone:7420',
+        cursor: null,
+        mark: name,
       });
     }
     const hosts = [await host('one'), await host('two')];
@@ -398,7 +241,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('waits for what the other host has not archived yet', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { time, host, disks, append, snapshot, trim, archived } = world;
     const one = await host('one');
     const three = await host('three');
@@ -428,7 +271,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('gives nothing to others before it has applied as much as the snapshot that they went on from', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { time, host, append, log } = world;
     const { views } = await host('one');
     const applied = await append(put('gone', '1', 500));
@@ -460,7 +303,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('copies nothing from a host with the same catalog', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { host, disks, archived } = world;
     disks.two = { ...disks.two, archive: disks.one.archive, archiveGaps: disks.one.archiveGaps };
     await behind(world, many(100, 500));
@@ -471,7 +314,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('has what expired, and had not been archived, in slots that it takes over from another', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { time, host, disks, append, snapshot, archived } = world;
     const one = await host('one');
     const two = await host('two');
@@ -494,7 +337,7 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
   });
 
   test('lets a gap of a topic of the same name that is gone be', async () => {
-    const world = await start();
+    const world = await startHosts(closing);
     const { host, disks } = world;
     const { one } = await behind(world, [put('skipped', '1', 500)]);
     disks.one.archive.pages = 0;
@@ -507,160 +350,5 @@ describe('a host with a catalog of its own that goes on from the snapshot of ano
     const again = await host('two');
     expect(again.views.archiveGaps).toEqual([]);
     expect(await disks.two.archiveGaps.list(addressOf('two'))).toEqual([]);
-  });
-});
-
-/* ---- whatever happens ---- */
-
-const SEEDS = 15;
-const STEPS = 40;
-const pick = <T>(rng: SeededRng, items: readonly T[]): T => items[randomBelow(rng, items.length)];
-
-/** Hosts that crash, restart and lose their disks, archives that refuse, connections that break, a log that is trimmed: then all is well again. */
-class Trouble {
-  private readonly up = new Map<Name, Host>();
-  private readonly newest = new Map<Name, number>();
-  private lostDisk = false;
-  private values = 0;
-  /** Gaps that were opened, all hosts together. */
-  gaps = 0;
-
-  constructor(
-    private readonly world: World,
-    private readonly rng: SeededRng,
-  ) {}
-
-  async step(): Promise<void> {
-    const { rng } = this;
-    const { time, disks, network } = this.world;
-    const name = pick(rng, NAMES);
-    switch (randomBelow(rng, 12)) {
-      case 0:
-      case 1:
-        return this.up.has(name) ? this.stop(name) : this.start(name);
-      case 2:
-      case 3:
-        return this.snapshot(name);
-      case 4:
-        return this.trim();
-      case 5:
-        disks[name].archive.takesNothing = randomChance(rng, 0.5);
-        return undefined;
-      case 6:
-        disks[name].archive.pages = randomChance(rng, 0.5) ? randomBelow(rng, 3) : Infinity;
-        return undefined;
-      case 7:
-        if (randomChance(rng, 0.5)) network.cut(name, pick(rng, NAMES));
-        else network.heal();
-        return undefined;
-      case 8:
-        return randomChance(rng, 0.3) ? this.loseDisk(name) : this.restore(name);
-      default:
-        await this.append();
-        return time.advance(randomBelow(rng, 3000));
-    }
-  }
-
-  private async append(): Promise<void> {
-    const { rng, world } = this;
-    await world.append(
-      ...Array.from({ length: 1 + randomBelow(rng, 20) }, () =>
-        put(
-          `k${randomBelow(rng, 60)}`,
-          `${this.values++}`,
-          randomChance(rng, 0.1) ? undefined : 1 + randomBelow(rng, 4000),
-        ),
-      ),
-    );
-  }
-
-  async start(name: Name): Promise<void> {
-    this.up.set(name, await this.world.host(name, { settleMs: randomBelow(this.rng, 1500) }));
-  }
-
-  private async stop(name: Name): Promise<void> {
-    const host = this.up.get(name)!;
-    this.up.delete(name);
-    this.gaps += host.opened.length;
-    await host.crash();
-  }
-
-  /** Or it cannot, at present. */
-  private async snapshot(name: Name): Promise<void> {
-    const host = this.up.get(name);
-    if (host)
-      await this.world.snapshot(host).then(
-        (offset) => this.newest.set(name, offset),
-        () => undefined,
-      );
-  }
-
-  /** Two hosts can go on from there. */
-  private async trim(): Promise<void> {
-    const [, second] = [...this.newest.values()].sort((a, b) => b - a);
-    if (second !== undefined) await this.world.trim(second);
-  }
-
-  private async restore(name: Name): Promise<void> {
-    const request = { view: VIEW, partition: null, offset: asOffset(Math.max(0, ...this.newest.values())) };
-    const { time } = this.world;
-    await time
-      .until(this.up.get(name)?.views.upkeep.restoreSnapshots(request) ?? Promise.resolve([]))
-      .catch(() => undefined);
-  }
-
-  /** Once, and while the others have whole archives. */
-  private async loseDisk(name: Name): Promise<void> {
-    const others = NAMES.filter((other) => other !== name).map((other) => this.up.get(other));
-    const isWhole = (host: Host | undefined): boolean =>
-      host !== undefined && host.views.archiveGaps.length === 0 && host.views.lagRecords === 0;
-    if (this.lostDisk || !others.every(isWhole)) return;
-    this.lostDisk = true;
-    if (this.up.has(name)) await this.stop(name);
-    this.newest.delete(name);
-    this.world.disks[name] = diskOf(this.world.time);
-  }
-
-  async allIsWell(): Promise<void> {
-    const { world } = this;
-    world.network.heal();
-    for (const name of NAMES) {
-      Object.assign(world.disks[name].archive, { takesNothing: false, pages: Infinity });
-      if (!this.up.has(name)) await this.start(name);
-    }
-    await world.time.advance(60_000);
-    for (const name of NAMES) {
-      const { views, opened } = this.up.get(name)!;
-      this.gaps += opened.length;
-      expect({ name, gaps: views.archiveGaps, health: views.health }).toEqual({ name, gaps: [], health: [] });
-    }
-  }
-}
-
-describe('whatever happens to hosts, archives and connections', () => {
-  let gaps = 0;
-
-  test.each(Array.from({ length: SEEDS }, (_, n) => n + 1))(
-    'all archives have in the end what has departed (seed %i)',
-    async (seed) => {
-      const world = await start();
-      const { time, log, rows, archived } = world;
-      // One that is always there, and skips nothing.
-      const reference = new InMemoryArchive(time);
-      const witness = new ViewHost({ log, archive: reference, clock: time, scheduler: time });
-      closing.push(() => witness.close());
-      const trouble = new Trouble(world, new SeededRng(seed));
-      for (const name of NAMES) await trouble.start(name);
-      for (let step = 0; step < STEPS; step++) await trouble.step();
-      await trouble.allIsWell();
-      const departed = await rows(reference);
-      expect(departed.length).toBeGreaterThan(10);
-      for (const name of NAMES) expect({ name, archived: await archived(name) }).toEqual({ name, archived: departed });
-      gaps += trouble.gaps;
-    },
-  );
-
-  test('and there were gaps to fill', () => {
-    expect(gaps).toBeGreaterThan(SEEDS);
   });
 });
