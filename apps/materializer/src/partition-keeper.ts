@@ -111,6 +111,10 @@ export class PartitionKeeper {
   private repairSource = '';
   private readonly suspicions: Suspicion[] = [];
   private repairing = false;
+  /** Of slots, and of all of them for an operator: one after the other, since each takes over what is in the view. */
+  private rebuilds: Promise<unknown> = Promise.resolve();
+  /** Rebuilds for operators that have not ended; what is wrong with slots waits for them. */
+  private restores = 0;
   private closed = false;
   /** The log was trimmed; a snapshot beyond that is looked for. */
   private searching = false;
@@ -355,9 +359,8 @@ export class PartitionKeeper {
   private reopen(reason: string, wanted: Wanted = {}): void {
     if (this.closed || this.view === null) return;
     this.view = null;
-    this.repair?.close();
-    this.repair = null;
     this.suspicions.length = 0;
+    this.repair?.giveUp();
     this.options.withdraw(new TidelineError('not-ready', `${this.name}: ${reason}`));
     void this.open(wanted);
   }
@@ -392,11 +395,19 @@ export class PartitionKeeper {
     });
   }
 
+  private inTurn<T>(rebuild: () => Promise<T>): Promise<T> {
+    const rebuilt = this.rebuilds.then(rebuild);
+    this.rebuilds = rebuilt.catch(() => undefined);
+    return rebuilt;
+  }
+
   private async mendAll(): Promise<void> {
     for (let suspicion = this.suspicions[0]; suspicion !== undefined; suspicion = this.suspicions[0]) {
       const { view } = this;
       if (this.closed || view === null) return;
-      const error = await this.mendFrom(view, suspicion);
+      const { slots } = suspicion;
+      const wrong = (): number[] => slots.filter((slot) => view.stoppedSlots.includes(slot));
+      const error = await this.inTurn(() => this.mendFrom(view, { ...suspicion, slots: wrong() }));
       if (this.closed || this.view !== view) return;
       if (error === null) {
         this.problem = null;
@@ -404,7 +415,9 @@ export class PartitionKeeper {
         this.options.rebuilt();
         continue;
       }
-      this.problem = `slots ${suspicion.slots.join(', ')} cannot be rebuilt: ${error.message}`;
+      // After the operator's, which may have them right.
+      if (this.restores > 0) continue;
+      this.problem = `slots ${slots.join(', ')} cannot be rebuilt: ${error.message}`;
       await this.pause(RETRY_MS);
     }
   }
@@ -413,10 +426,11 @@ export class PartitionKeeper {
   private async mendFrom(view: MapView, suspicion: Suspicion): Promise<TidelineError | null> {
     const { mapOptions, report } = this.options;
     const { slots, reference } = suspicion;
+    if (slots.length === 0) return null;
     const options = { ...mapOptions, slots: new Set(slots) };
     let last = new TidelineError('not-ready', 'no snapshot fits, and the log does not begin at its beginning any more');
     for (const candidate of await this.sourcesFor(view, suspicion)) {
-      if (this.closed || this.view !== view) break;
+      if (this.closed || this.view !== view || this.restores > 0) break;
       let shadow: MapView;
       if (candidate === null) {
         shadow = new MapView(options);
@@ -427,7 +441,7 @@ export class PartitionKeeper {
       }
       this.repairSource = candidate?.name ?? FROM_LOG;
       const error = await this.feedFrom(candidate, view, { slots, shadow, reference });
-      if (error === null) return null;
+      if (error === null || this.closed || this.view !== view || this.restores > 0) return error;
       last = error;
       if (candidate?.own && error.code === 'storage-damaged') {
         await this.options.store!.reject(candidate.own, error.message);
@@ -498,17 +512,23 @@ export class PartitionKeeper {
       if (candidate.offset > view.offset) continue;
       const loaded = await this.read(candidate, mapOptions, () => undefined);
       if (loaded === null || loaded.damaged.length > 0) continue;
-      this.repair?.close();
-      this.repairSource = candidate.name;
-      const slots = Array.from({ length: SLOTS }, (_, slot) => slot);
-      void this.feedFrom(candidate, view, { slots, shadow: loaded.view, reference: null }).then((error) => {
-        if (error === null) this.options.rebuilt();
-        else this.options.report(error);
-      });
+      void this.restoreFrom(candidate, view, loaded.view);
       return restored;
     }
     const which = offset === null ? 'no good snapshot' : `no good snapshot at offset ${offset}`;
     throw new TidelineError('not-found', `there is ${which} of ${this.name} that its log goes on from`);
+  }
+
+  private async restoreFrom(candidate: Candidate, view: MapView, shadow: MapView): Promise<void> {
+    const slots = Array.from({ length: SLOTS }, (_, slot) => slot);
+    this.restores++;
+    this.repair?.giveUp();
+    const error = await this.inTurn(() => {
+      this.repairSource = candidate.name;
+      return this.feedFrom(candidate, view, { slots, shadow, reference: null }).finally(() => this.restores--);
+    });
+    if (error === null) this.options.rebuilt();
+    else if (!this.closed) this.options.report(error);
   }
 
   get source(): SnapshotSource {
@@ -553,6 +573,6 @@ export class PartitionKeeper {
   close(): void {
     this.closed = true;
     this.options.gap?.close();
-    this.repair?.close();
+    this.repair?.giveUp();
   }
 }

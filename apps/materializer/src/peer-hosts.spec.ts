@@ -1,7 +1,9 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
+import type { TailChunk } from '#command-log';
 import { SeededRng, SLOTS, TidelineError, asOffset, asPartitionId, hashKey, slotOf } from '#kernel';
 import type { Listener } from '#net';
 import { encodeBatch, encodeOp, type RecordInput } from '#wire';
+import { NEVER, Subject } from 'rxjs';
 import { InMemorySnapshotCatalog } from '../../../libs/catalog/src/testing/index.js';
 import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
 import { MemoryNetwork } from '../../../libs/net/src/testing/index.js';
@@ -288,6 +290,59 @@ describe('hosts that differ', () => {
       expect(each.mismatches.filter(({ verdict }) => verdict !== 'majority')).toEqual([]);
       expect(each.views.health).toEqual([]);
     }
+  });
+
+  test('slots that were being rebuilt when an operator had the view restored are not the last that are', async () => {
+    const world = await start();
+    const { time, log, host, fill, get } = world;
+    const hosts = [await host('one'), await host('two'), await host('three')];
+    const [one, , three] = hosts;
+    await fill(0, 2000);
+    for (const each of hosts) await time.until(each.views.upkeep.createSnapshots({ view: VIEW, partition: null }));
+    await fill(2000, 500);
+    // The rebuild gets nothing of the log, and so goes on for as long as this lasts.
+    const { tail } = log;
+    log.tail = () => NEVER;
+    misapply(three, 'k7');
+    await time.advance(5 * DIGEST_MS);
+    expect(three.views.health).toEqual([expect.objectContaining({ stoppedSlots: [slotOfKey('k7')] })]);
+    expect(three.views.health[0].restoring).not.toBeNull();
+    log.tail = tail;
+    await time.until(three.views.upkeep.restoreSnapshots({ view: VIEW, partition: 0, offset: null }));
+    await time.advance(1000);
+    expect(three.views.health).toEqual([]);
+    expect(await get(three, 'k7')).toBe(await get(one, 'k7'));
+    misapply(three, 'k8');
+    await time.advance(10 * DIGEST_MS);
+    expect(three.mismatches.at(-1)).toMatchObject({ slots: [slotOfKey('k8')], verdict: 'minority' });
+    expect(three.views.health).toEqual([]);
+    expect(await get(three, 'k8')).toBe(await get(one, 'k8'));
+    expect(await sizeOf(world, three)).toEqual(await sizeOf(world, one));
+  });
+
+  test('slots found wrong while an operator has the view restored are rebuilt after that', async () => {
+    const world = await start();
+    const { time, log, host, fill, get } = world;
+    const hosts = [await host('one'), await host('two'), await host('three')];
+    const [one, , three] = hosts;
+    await fill(0, 2000);
+    for (const each of hosts) await time.until(each.views.upkeep.createSnapshots({ view: VIEW, partition: null }));
+    await fill(2000, 500);
+    const { tail } = log;
+    const broken = new Subject<TailChunk>();
+    log.tail = () => broken;
+    await time.until(three.views.upkeep.restoreSnapshots({ view: VIEW, partition: 0, offset: null }));
+    misapply(three, 'k7');
+    await time.advance(5 * DIGEST_MS);
+    expect(three.views.health).toEqual([expect.objectContaining({ stoppedSlots: [slotOfKey('k7')] })]);
+    log.tail = tail;
+    // The restore fails; what it was to replace is still there, and its slot is rebuilt.
+    broken.error(new TidelineError('connection-lost', 'the log is away'));
+    await time.advance(10 * DIGEST_MS);
+    expect(three.reports).toEqual([expect.stringContaining('the log is away')]);
+    expect(three.views.health).toEqual([]);
+    expect(await get(three, 'k7')).toBe(await get(one, 'k7'));
+    expect(await sizeOf(world, three)).toEqual(await sizeOf(world, one));
   });
 
   test('a snapshot that has what is wrong is not what it is built from', async () => {

@@ -72,6 +72,8 @@ export class SlotRepair {
     if (this.ended) return;
     const { view, shadow, slots, reference } = this.options;
     let budget = SLICE_BYTES;
+    // Where it began from may be at the reference already, and the log at its end.
+    if (!this.isAsItMust()) return;
     while (this.chunks.length > 0 && budget > 0) {
       const chunk = this.chunks[0];
       const limit = this.checked ? view.offset : asOffset(Math.min(view.offset, reference!.offset));
@@ -85,7 +87,7 @@ export class SlotRepair {
         this.at = 0;
         chunk.release();
       }
-      if (!this.checked && shadow.offset >= reference!.offset && !this.check()) return;
+      if (!this.isAsItMust()) return;
       if (held && this.at < chunk.batches.length) break;
     }
     if (this.checked && shadow.offset === view.offset) {
@@ -96,8 +98,10 @@ export class SlotRepair {
     if (budget <= 0) this.wake();
   };
 
-  private check(): boolean {
+  /** As far as can be told by now; false: it is not, and has ended. */
+  private isAsItMust(): boolean {
     const { shadow, slots, reference } = this.options;
+    if (this.checked || shadow.offset < reference!.offset) return true;
     const digests = shadow.slotDigests();
     const wrong = slots.filter((slot) => !reference!.accepts(slot, digests));
     this.checked = true;
@@ -113,7 +117,12 @@ export class SlotRepair {
     this.options.done(error);
   }
 
-  close(): void {
+  /** What it is for has come to nothing, or is done otherwise. */
+  giveUp(): void {
+    this.end(new TidelineError('not-ready', 'the rebuild was given up'));
+  }
+
+  private close(): void {
     this.ended = true;
     this.subscription?.unsubscribe();
     for (const chunk of this.chunks.splice(0)) chunk.release();
