@@ -133,7 +133,7 @@ describe('an entry that has expired while the archive is away', () => {
 });
 
 test('a key of which memory has nothing is not known to be in the archive or not while that is away', async () => {
-  expect((await get('never', { archived: true, timeoutMs: 100 }).expect(503)).body.code).toBe('not-ready');
+  expect((await get('never', { archived: true }).expect(503)).body.code).toBe('not-ready');
   archive.away = false;
   await get('never').expect(404);
 });
