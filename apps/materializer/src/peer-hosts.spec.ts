@@ -251,14 +251,20 @@ describe('a host that starts', () => {
   });
 });
 
+/** Each has a snapshot, and records after it. */
+const threeWithSnapshots = async ({ time, host, fill }: World): Promise<Host[]> => {
+  const hosts = [await host('one'), await host('two'), await host('three')];
+  await fill(0, 2000);
+  for (const { views } of hosts) await time.until(views.upkeep.createSnapshots({ view: VIEW, partition: null }));
+  await fill(2000, 500);
+  return hosts;
+};
+
 describe('hosts that differ', () => {
   test('one of three: it stops the slot, serves the others, and has it again from snapshot and log', async () => {
     const world = await start();
-    const { time, host, fill, get } = world;
-    const hosts = [await host('one'), await host('two'), await host('three')];
-    await fill(0, 2000);
-    for (const each of hosts) await time.until(each.views.upkeep.createSnapshots({ view: VIEW, partition: null }));
-    await fill(2000, 500);
+    const { time, get } = world;
+    const hosts = await threeWithSnapshots(world);
     const right = await get(hosts[0], 'k7');
     misapply(hosts[2], 'k7');
     expect(await get(hosts[2], 'k7')).not.toBe(right);
@@ -294,12 +300,8 @@ describe('hosts that differ', () => {
 
   test('slots that were being rebuilt when an operator had the view restored are not the last that are', async () => {
     const world = await start();
-    const { time, log, host, fill, get } = world;
-    const hosts = [await host('one'), await host('two'), await host('three')];
-    const [one, , three] = hosts;
-    await fill(0, 2000);
-    for (const each of hosts) await time.until(each.views.upkeep.createSnapshots({ view: VIEW, partition: null }));
-    await fill(2000, 500);
+    const { time, log, get } = world;
+    const [one, , three] = await threeWithSnapshots(world);
     // The rebuild gets nothing of the log, and so goes on for as long as this lasts.
     const { tail } = log;
     log.tail = () => NEVER;
@@ -322,12 +324,8 @@ describe('hosts that differ', () => {
 
   test('slots found wrong while an operator has the view restored are rebuilt after that', async () => {
     const world = await start();
-    const { time, log, host, fill, get } = world;
-    const hosts = [await host('one'), await host('two'), await host('three')];
-    const [one, , three] = hosts;
-    await fill(0, 2000);
-    for (const each of hosts) await time.until(each.views.upkeep.createSnapshots({ view: VIEW, partition: null }));
-    await fill(2000, 500);
+    const { time, log, get } = world;
+    const [one, , three] = await threeWithSnapshots(world);
     const { tail } = log;
     const broken = new Subject<TailChunk>();
     log.tail = () => broken;
