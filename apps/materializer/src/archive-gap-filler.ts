@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { decodeCursor, type Archive, type ArchiveEntry, type ArchiveGap, type ArchiveGaps } from '#catalog';
 import {
+  Turns,
   asLogTime,
   asOffset,
   toTidelineError,
@@ -63,7 +64,7 @@ export interface ArchiveGapFillerOptions {
   readonly clock: Clock;
   readonly scheduler: Scheduler;
   /** One page of this host's at a time, whichever partition it is of. */
-  readonly inTurn: <T>(work: () => Promise<T>) => Promise<T>;
+  readonly pages: Turns;
   /** There is a gap, or there is one still. */
   readonly opened: (status: ArchiveGapStatus) => void;
   readonly copied: (entries: number) => void;
@@ -86,7 +87,8 @@ export class ArchiveGapFiller {
   /** Where no host has all of it: how far each has given what it has; null: it has given it all. */
   private readonly pooled = new Map<string, string | null>();
   private filling = false;
-  private changes: Promise<unknown> = Promise.resolve();
+  /** Of changes to the gap, in memory and in the catalog. */
+  private readonly changes = new Turns(1);
   private closed = false;
 
   constructor(private readonly options: ArchiveGapFillerOptions) {}
@@ -99,7 +101,7 @@ export class ArchiveGapFiller {
       if (gap.view !== source.view || gap.partition !== source.partition) continue;
       if (gap.group === source.group && gap.clusterId === source.clusterId) {
         // Another mark: a copy of this catalog may have been given to another host.
-        await this.alone(() => this.begin({ ...gap, mark: randomUUID() }));
+        await this.changes.take(() => this.begin({ ...gap, mark: randomUUID() }));
       } else {
         // Of a topic of the same name that is gone, or of another cluster.
         await gaps.remove(gap);
@@ -113,7 +115,7 @@ export class ArchiveGapFiller {
     const to = asLogTime(logTime + 1);
     if (archivedUntil !== null && archivedUntil >= to) return;
     const { clusterId, view, partition, group } = this.options.source;
-    await this.alone(() => {
+    await this.changes.take(() => {
       const { gap: before } = this;
       return this.begin({
         host: this.options.host,
@@ -130,13 +132,6 @@ export class ArchiveGapFiller {
         mark: before?.mark ?? randomUUID(),
       });
     });
-  }
-
-  /** One change of the gap after the other, in memory and in the catalog. */
-  private alone<T>(change: () => Promise<T>): Promise<T> {
-    const changed = this.changes.then(change);
-    this.changes = changed.catch(() => undefined);
-    return changed;
   }
 
   private async begin(gap: ArchiveGap): Promise<void> {
@@ -163,12 +158,12 @@ export class ArchiveGapFiller {
   }
 
   private async fill(): Promise<void> {
-    const { clock, inTurn } = this.options;
+    const { clock, pages } = this.options;
     this.filling = true;
     let retryMs = RETRY_MS_MIN;
     while (this.gap !== null && !this.closed) {
       let tookMs = 0;
-      this.problem = await inTurn(async () => {
+      this.problem = await pages.take(async () => {
         const beganMs = clock.monotonicMs();
         const problem = await this.copyPage();
         tookMs = clock.monotonicMs() - beganMs;
@@ -205,7 +200,7 @@ export class ArchiveGapFiller {
         this.preferred = address;
         this.pooled.clear();
         await this.archive(page);
-        return await this.alone(() => this.goOn(gap, page));
+        return await this.changes.take(() => this.goOn(gap, page));
       }
       if (this.nobodyHasIt(refusals)) return await this.pool(gap, [...refusals.keys()]);
       const texts = [...refusals].map(([address, { message }]) => `${address}: ${message}`);
@@ -295,7 +290,7 @@ export class ArchiveGapFiller {
       return null;
     }
     this.pooled.clear();
-    await this.alone(async () => {
+    await this.changes.take(async () => {
       if (this.gap === gap && !this.closed) await this.end(gap);
     });
     return null;

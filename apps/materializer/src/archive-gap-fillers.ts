@@ -1,5 +1,5 @@
 import type { Archive, ArchiveGaps } from '#catalog';
-import type { Clock, Scheduler } from '#kernel';
+import { Turns, type Clock, type Scheduler } from '#kernel';
 import { ArchiveGapFiller, type ArchiveGapStatus } from './archive-gap-filler.js';
 import type { PeerHosts } from './peer-hosts.js';
 import type { SnapshotSource } from './snapshot-store.js';
@@ -16,8 +16,7 @@ export interface ArchiveGapFillersOptions {
 
 /** Those of a host: they take turns, so that what is copied at a time is one page, however many partitions have gaps. */
 export class ArchiveGapFillers {
-  /** Ends when the pages that were asked for so far have come. */
-  private copying: Promise<unknown> = Promise.resolve();
+  private readonly pages = new Turns(1);
   private opened: (status: ArchiveGapStatus) => void = () => undefined;
   private copied: (view: string, partition: number, count: number) => void = () => undefined;
   private filled: (status: ArchiveGapStatus) => void = () => undefined;
@@ -28,11 +27,7 @@ export class ArchiveGapFillers {
     return new ArchiveGapFiller({
       ...this.options,
       source,
-      inTurn: (work) => {
-        const done = this.copying.then(work);
-        this.copying = done.catch(() => undefined);
-        return done;
-      },
+      pages: this.pages,
       opened: (status) => this.opened(status),
       copied: (count) => this.copied(source.view, source.partition, count),
       filled: (status) => this.filled(status),

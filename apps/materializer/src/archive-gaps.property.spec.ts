@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { SeededRng, asOffset, randomBelow, randomChance } from '#kernel';
+import { SeededRng, asOffset, isTidelineError, randomBelow, randomChance } from '#kernel';
 import { InMemoryArchive } from '../../../libs/catalog/src/testing/index.js';
 import {
   NAMES,
@@ -112,7 +112,10 @@ class Trouble {
     const { time } = this.world;
     await time
       .until(this.up.get(name)?.views.upkeep.restoreSnapshots(request) ?? Promise.resolve([]))
-      .catch(() => undefined);
+      .catch((error: unknown) => {
+        // There may be no snapshot to go on from by now, or the view may not be there yet.
+        if (!isTidelineError(error) || !['not-found', 'not-ready'].includes(error.code)) throw error;
+      });
   }
 
   /** Once, and while the others have whole archives. */

@@ -1,6 +1,15 @@
 import type { SnapshotEntry } from '#catalog';
 import type { CommandLog } from '#command-log';
-import { SLOTS, TidelineError, asOffset, toTidelineError, type Clock, type Offset, type Scheduler } from '#kernel';
+import {
+  SLOTS,
+  TidelineError,
+  Turns,
+  asOffset,
+  toTidelineError,
+  type Clock,
+  type Offset,
+  type Scheduler,
+} from '#kernel';
 import {
   MapView,
   type MapViewOptions,
@@ -112,7 +121,7 @@ export class PartitionKeeper {
   private readonly suspicions: Suspicion[] = [];
   private repairing = false;
   /** Of slots, and of all of them for an operator: one after the other, since each takes over what is in the view. */
-  private rebuilds: Promise<unknown> = Promise.resolve();
+  private readonly rebuilds = new Turns(1);
   /** Rebuilds for operators that have not ended; what is wrong with slots waits for them. */
   private restores = 0;
   private closed = false;
@@ -395,19 +404,13 @@ export class PartitionKeeper {
     });
   }
 
-  private inTurn<T>(rebuild: () => Promise<T>): Promise<T> {
-    const rebuilt = this.rebuilds.then(rebuild);
-    this.rebuilds = rebuilt.catch(() => undefined);
-    return rebuilt;
-  }
-
   private async mendAll(): Promise<void> {
     for (let suspicion = this.suspicions[0]; suspicion !== undefined; suspicion = this.suspicions[0]) {
       const { view } = this;
       if (this.closed || view === null) return;
       const { slots } = suspicion;
       const wrong = (): number[] => slots.filter((slot) => view.stoppedSlots.includes(slot));
-      const error = await this.inTurn(() => this.mendFrom(view, { ...suspicion, slots: wrong() }));
+      const error = await this.rebuilds.take(() => this.mendFrom(view, { ...suspicion, slots: wrong() }));
       if (this.closed || this.view !== view) return;
       if (error === null) {
         this.problem = null;
@@ -523,7 +526,7 @@ export class PartitionKeeper {
     const slots = Array.from({ length: SLOTS }, (_, slot) => slot);
     this.restores++;
     this.repair?.giveUp();
-    const error = await this.inTurn(() => {
+    const error = await this.rebuilds.take(() => {
       this.repairSource = candidate.name;
       return this.feedFrom(candidate, view, { slots, shadow, reference: null }).finally(() => this.restores--);
     });

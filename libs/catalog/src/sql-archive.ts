@@ -1,6 +1,6 @@
 import type BetterSqlite3 from 'better-sqlite3';
 import type { DataSource, Repository, SelectQueryBuilder } from 'typeorm';
-import { TidelineError, isTidelineError, systemClock, type Clock } from '#kernel';
+import { TidelineError, Turns, isTidelineError, systemClock, type Clock } from '#kernel';
 import {
   checkLimit,
   decodeCursor,
@@ -15,7 +15,6 @@ import {
 } from './archive.js';
 import { columnsOf, inOrder, parametersOf, POSTGRES_INSERT, sqliteInsert } from './archive-rows.js';
 import { archiveSchema, type ArchiveRow, type Dialect } from './entities.js';
-import { Turns } from './turns.js';
 import { wholeNumber } from './whole-number.js';
 
 const TRANSACTION_BYTES_MAX = 4 * 1024 * 1024;

@@ -8,4 +8,5 @@ export * from './key-hash.js';
 export * from './limits.js';
 export * from './rng.js';
 export * from './running-time.js';
+export * from './turns.js';
 export * from './view-settings.js';

@@ -294,6 +294,18 @@ describe('expiry', () => {
     expect(view.expire({ until: asLogTime(source.logTime), max: 10 })).toBe(0);
     expect(view.entries).toBe(1);
   });
+
+  test('of entries that were deleted takes up no memory, whatever is written next', () => {
+    const source = new BatchSource();
+    const view = new MapView();
+    const [kept, later, ...keys] = keysOfSlot(5, 2000);
+    view.applyBatches(source.records([kept, ...keys].map((key) => ({ key, value: bytes('v'), ttlMs: 3_600_000 }))));
+    const { expiries } = view['state'].slots[5]!;
+    expect(expiries.size).toBe(1999);
+    view.applyBatches(source.records(keys.map((key) => ({ key, value: null }))));
+    view.applyBatches(source.records([{ key: later, value: bytes('v') }]));
+    expect(expiries.size).toBe(1);
+  });
 });
 
 /** How many bytes and which, if all are the same. */

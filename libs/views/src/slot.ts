@@ -56,6 +56,8 @@ export class Slot {
   private uncaptured: FrozenSlot[] | null = null;
   /** Snapshots that are not written to their end: what they hold of the chunks must not change. */
   private frozen = 0;
+  /** Since the heap of expiries was last looked at, it has grown, or there is less that it may be large for. */
+  private expiriesChanged = false;
   count = 0;
   /** Bytes of entries in the index. */
   liveBytes = 0;
@@ -211,10 +213,12 @@ export class Slot {
     if (expiresAt !== Infinity) {
       this.expiring++;
       // A heap item for the same time already stands.
-      if (expiresAt !== oldExpiry) this.expiries.push(expiresAt, draft.hash);
+      if (expiresAt !== oldExpiry) {
+        this.expiries.push(expiresAt, draft.hash);
+        this.expiriesChanged = true;
+      }
     }
-    // Otherwise neither is another than it was.
-    if (expiresAt !== Infinity || oldExpiry !== Infinity) this.tidyExpiries();
+    if (this.expiriesChanged) this.tidyExpiries();
     return to;
   }
 
@@ -226,6 +230,7 @@ export class Slot {
     this.drop(this.index[2 * bucket + 1], old.end - old.start);
     this.vacate(bucket);
     this.count--;
+    this.expiriesChanged = true;
     if (this.count === 0) this.expiries.clear();
     if (this.count * SHRINK_BELOW < this.buckets && this.buckets > BUCKETS_MIN) this.resize(this.buckets / 2);
   }
@@ -425,7 +430,9 @@ export class Slot {
       this.removedA = (this.removedA + a) | 0;
       this.removedB = (this.removedB + b) | 0;
     }
-    if (entry.expiresAt !== Infinity) this.expiring--;
+    if (entry.expiresAt === Infinity) return;
+    this.expiring--;
+    this.expiriesChanged = true;
   }
 
   private drop(location: number, size: number): void {
@@ -549,6 +556,7 @@ export class Slot {
   }
 
   private tidyExpiries(): void {
+    this.expiriesChanged = false;
     if (this.expiries.size <= 2 * this.expiring + (this.count >>> 3) + 64) return;
     this.expiries.clear();
     for (let bucket = 0; bucket < this.buckets; bucket++) {
