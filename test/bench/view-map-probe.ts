@@ -11,6 +11,7 @@ import { ViewHost } from '../../apps/materializer/src/view-host.js';
 import { InMemorySnapshotCatalog } from '../../libs/catalog/src/testing/index.js';
 import { BatchSource } from '../../libs/views/src/testing/index.js';
 import { GENERATED, GeneratedLog } from './generated-log.js';
+import { TurnWatch } from './longest-turn.js';
 import { setsOf } from './stamped-batches.js';
 import { VALUE } from './workload.js';
 
@@ -30,29 +31,6 @@ const collect = (): void => {
   for (let i = 0; i < 4; i++) (globalThis as { gc?: () => void }).gc?.();
 };
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-/** The longest a turn of the event loop took while `work` went on: by the wall, and of the processor (that of collecting garbage included). */
-const worstTurn = async (work: () => Promise<unknown>): Promise<{ wallMs: number; cpuMs: number }> => {
-  let over = false;
-  let wallMs = 0;
-  let cpuMs = 0;
-  const watching = (async () => {
-    while (!over) {
-      const cpu = process.cpuUsage();
-      const began = performance.now();
-      await turn();
-      wallMs = Math.max(wallMs, performance.now() - began);
-      const { user, system } = process.cpuUsage(cpu);
-      cpuMs = Math.max(cpuMs, (user + system) / 1000);
-    }
-  })();
-  await work();
-  over = true;
-  await watching;
-  return { wallMs, cpuMs };
-};
-
 const keyOf = (n: number): Buffer => Buffer.from(`bench-key-${String(n).padStart(10, '0')}`);
 
 /** One view alone: memory, sets, gets. */
@@ -181,9 +159,9 @@ const hosted = async (): Promise<Record<string, number>> => {
   };
   const result: Record<string, number> = {};
   const note = async (name: string, work: () => Promise<unknown>): Promise<void> => {
-    const { wallMs, cpuMs } = await worstTurn(work);
-    result[`${name} pause ms`] = wallMs;
-    result[`${name} pause CPU ms`] = cpuMs;
+    const watch = new TurnWatch();
+    await work();
+    for (const [figure, value] of Object.entries(await watch.end())) result[`${name} ${figure}`] = value;
   };
   await note('replay', () => reach(entries));
   await note('first scan', () =>

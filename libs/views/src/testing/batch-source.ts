@@ -1,14 +1,17 @@
 import { asGroupId, asLogTime, asOffset, asTerm, hashKey, slotOf } from '#kernel';
-import { ControlKind, encodeBatch, encodeControlBatch, stampBatch, type RecordInput } from '#wire';
+import { BatchBuilder, ControlKind, encodeControlBatch, stampBatch, type RecordInput } from '#wire';
 
 /** Batches as a log would give them: stamped with rising offsets and log times. */
 export class BatchSource {
   nextOffset = 1;
+  /** One for all batches: it knows from the last how much room the next takes, so that making them leaves little garbage where turns are measured. */
+  private readonly builder = new BatchBuilder(() => this.logTime);
 
   constructor(public logTime = 1_000_000) {}
 
   records(records: readonly RecordInput[]): Buffer {
-    return this.stamp(encodeBatch(records, { createTime: this.logTime }), records.length);
+    for (const record of records) this.builder.add(record);
+    return this.stamp(this.builder.finish(), records.length);
   }
 
   beacon(): Buffer {
