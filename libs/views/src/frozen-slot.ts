@@ -1,13 +1,15 @@
 import type { Slot } from './slot.js';
 import { ENTRY_ALIGNMENT, StoredEntry } from './stored-entry.js';
 
-/** The chunks of a slot as they were at one moment. What they held then does not change as long as a snapshot is being written. */
-export interface CapturedChunks {
-  readonly chunks: readonly Buffer[];
-  /** Of each chunk, the bytes that entries were in. */
-  readonly used: readonly number[];
-  /** Where living entries began, by chunk; null: there were no others. */
-  readonly living: readonly (EntryStarts | null)[];
+/** A chunk of a slot as it was at one moment. What it held then does not change as long as a snapshot is being written. */
+export interface CapturedChunk {
+  /** Of the region it is in. */
+  readonly bytes: Buffer;
+  /** Where entries were in it. */
+  readonly start: number;
+  readonly end: number;
+  /** Where living entries began; null: there were no others. */
+  readonly living: EntryStarts | null;
 }
 
 /** A bit for each place of a chunk where an entry may begin. */
@@ -29,17 +31,17 @@ export class EntryStarts {
 
 /** Neighbouring entries of one chunk. Reused like a cursor. */
 export class EntryRun {
-  chunk: Buffer = NO_CHUNK;
+  /** Of the region they are in. */
+  bytes: Buffer = NO_BYTES;
   start = 0;
   end = 0;
 
-  get bytes(): number {
+  get length(): number {
     return this.end - this.start;
   }
 }
 
-const NO_CHUNK = Buffer.alloc(0);
-const NOTHING: CapturedChunks = { chunks: [], used: [], living: [] };
+const NO_BYTES = Buffer.alloc(0);
 
 /**
  * A slot as it was when it was frozen: its living entries, in the order in which they lie in memory, so that they are copied by the chunk where none
@@ -55,10 +57,10 @@ export class FrozenSlot {
   readonly removedA: number;
   readonly removedB: number;
   private readonly entry = new StoredEntry();
-  private captured: CapturedChunks | null = null;
-  /** Where the run after the last one is looked for. */
+  private captured: readonly CapturedChunk[] | null = null;
+  /** Where the run after the last one is looked for: in this chunk, this far from its start. */
   private chunk = 0;
-  private at = 0;
+  private passed = 0;
   private released = false;
 
   constructor(private readonly slot: Slot) {
@@ -71,33 +73,33 @@ export class FrozenSlot {
     this.removedB = slot.removedB;
   }
 
-  take(captured: CapturedChunks): void {
+  take(captured: readonly CapturedChunk[]): void {
     this.captured = captured;
   }
 
   /** The run after the last one; false at the end. It has at most the bytes of a chunk. */
   next(run: EntryRun): boolean {
     if (this.captured === null) this.slot.captureAll();
-    const { chunks, used, living } = this.captured!;
-    for (; this.chunk < chunks.length; this.chunk++, this.at = 0) {
+    const chunks = this.captured!;
+    for (; this.chunk < chunks.length; this.chunk++, this.passed = 0) {
       const chunk = chunks[this.chunk];
-      const end = used[this.chunk];
-      const starts = living[this.chunk];
-      const start = starts === null ? this.at : this.pass(chunk, this.at, end, starts, false);
-      if (start === end) continue;
-      this.at = starts === null ? end : this.pass(chunk, start, end, starts, true);
-      run.chunk = chunk;
+      const from = chunk.start + this.passed;
+      const start = chunk.living === null ? from : this.pass(chunk, from, chunk.living, false);
+      if (start === chunk.end) continue;
+      const end = chunk.living === null ? chunk.end : this.pass(chunk, start, chunk.living, true);
+      this.passed = end - chunk.start;
+      run.bytes = chunk.bytes;
       run.start = start;
-      run.end = this.at;
+      run.end = end;
       return true;
     }
     return false;
   }
 
-  /** Where the first entry begins, from `start` on, that is not `alive`, or is. */
-  private pass(chunk: Buffer, start: number, end: number, starts: EntryStarts, alive: boolean): number {
-    let at = start;
-    while (at < end && starts.has(at / ENTRY_ALIGNMENT) === alive) at = this.entry.read(chunk, at).end;
+  /** Where the first entry begins, from `from` on, that is not `alive`, or is. */
+  private pass({ bytes, start, end }: CapturedChunk, from: number, living: EntryStarts, alive: boolean): number {
+    let at = from;
+    while (at < end && living.has((at - start) / ENTRY_ALIGNMENT) === alive) at = this.entry.read(bytes, at).end;
     return at;
   }
 
@@ -106,6 +108,6 @@ export class FrozenSlot {
     if (this.released) return;
     this.released = true;
     this.slot.forget(this);
-    this.captured = NOTHING;
+    this.captured = [];
   }
 }

@@ -19,7 +19,7 @@ export class KeysAhead {
   readonly hashes = new Uint32Array(WINDOW);
   /** Of the first entries with these hashes, as their slots say it. */
   readonly locations = new Uint32Array(WINDOW);
-  private readonly chunks: Buffer[] = Array.from({ length: WINDOW }, () => NO_ENTRY);
+  private readonly regions: Buffer[] = Array.from({ length: WINDOW }, () => NO_ENTRY);
   private readonly positions = new Uint32Array(WINDOW);
   /** What was fetched; written so that it is not left out as useless. */
   fetched = 0;
@@ -35,26 +35,26 @@ export class KeysAhead {
   }
 
   private findEntries(count: number, slots: readonly (Slot | null)[]): void {
-    const { hashes, locations, chunks, positions } = this;
+    const { hashes, locations, regions, positions } = this;
     for (let i = 0; i < count; i++) {
       const slot = slots[slotOf(hashes[i])];
       const location = slot === null ? 0 : slot.locate(hashes[i]);
       locations[i] = location;
-      chunks[i] = location === 0 ? NO_ENTRY : slot!.chunkOf(location);
+      regions[i] = location === 0 ? NO_ENTRY : slot!.regionOf(location);
       positions[i] = location === 0 ? 0 : slot!.positionOf(location);
     }
   }
 
   private fetchEntries(count: number): void {
-    const { chunks, positions } = this;
+    const { regions, positions } = this;
     let fetched = 0;
-    // What small entries take, within the chunk: once V8 has seen a look beyond the end, it takes longer for all.
+    // What small entries take, within the region: once V8 has seen a look beyond the end, it takes longer for all.
     for (let i = 0; i < count; i++) {
-      const chunk = chunks[i];
+      const region = regions[i];
       const at = positions[i];
-      const last = chunk.length - 1;
+      const last = region.length - 1;
       fetched ^=
-        chunk[at] ^ chunk[Math.min(at + CACHE_LINE_BYTES, last)] ^ chunk[Math.min(at + 2 * CACHE_LINE_BYTES, last)];
+        region[at] ^ region[Math.min(at + CACHE_LINE_BYTES, last)] ^ region[Math.min(at + 2 * CACHE_LINE_BYTES, last)];
     }
     this.fetched ^= fetched;
   }

@@ -154,10 +154,11 @@ export class MapView {
     return sum;
   }
 
-  /** Memory taken by entries, dead ones included, and their indexes. */
+  /** Memory taken by entries, dead ones included, and their indexes, and what is kept for more of them. */
   get bytes(): number {
     let sum = 0;
     for (const slot of this.state.slots) if (slot) sum += slot.bytes;
+    sum += this.state.idleBytes;
     return sum + (this.order?.bytes ?? 0) + (this.limit?.order.bytes ?? 0) + this.archiveQueueBytes;
   }
 
@@ -776,19 +777,15 @@ export class MapView {
   }
 
   /**
-   * Takes over slots that another view of the same log has built up to the same offset, with the results of their commands. They are served from
-   * now on. Nobody who listens is told what changed.
+   * Takes over slots that another view of the same log has built up to the same offset, with the results of their commands and all of its memory: it is
+   * of no use then. They are served from now on. Nobody who listens is told what changed.
    */
   adoptSlots(other: MapView, numbers: Iterable<number>): void {
     const { state } = this;
     assert(other.offset === this.offset && other !== this, 'slots of another offset');
-    for (const number of numbers) {
-      const slot = other.state.slots[number];
-      state.dropSlot(number);
-      other.state.slots[number] = null;
-      if (slot) state.adoptSlot(slot, other.state);
-      if (this.skips !== null) this.skips[number] = Skip.No;
-    }
+    const adopted = [...numbers];
+    state.adoptSlots(other.state, adopted);
+    if (this.skips !== null) for (const number of adopted) this.skips[number] = Skip.No;
     if (this.skips?.every((skip) => skip === Skip.No)) this.skips = null;
     state.results.replace(NOT_KNOWN, other.state.results);
     this.departures.adopt(other.departures);
@@ -819,7 +816,7 @@ export class MapView {
 
   /**
    * Moves living bytes out of chunks that are partly dead until about this many were freed, or twice as many looked through, which is what
-   * takes time. Returns the bytes freed; 0: nothing is worth it.
+   * takes time; where nothing is to be had so, empties a region of the arena. Returns the bytes freed; 0: nothing is worth it.
    */
   reclaim(budgetBytes: number): number {
     const { slots } = this.state;
@@ -836,7 +833,7 @@ export class MapView {
       this.reclaimSlot = (this.reclaimSlot + 1) % slots.length;
       idle++;
     }
-    return freed;
+    return freed > 0 ? freed : this.state.compact();
   }
 
   /** A view that is only ever written to keeps its garbage in bounds by itself: as much is reclaimed as was written. */

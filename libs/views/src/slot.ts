@@ -1,8 +1,9 @@
-import { WORD_COPY_BYTES_MAX, assert, copyWords, hashKey } from '#kernel';
-import { ArenaChunk, NO_CHUNK } from './arena-chunk.js';
+import { SLOTS, WORD_COPY_BYTES_MAX, assert, copyWords, hashKey } from '#kernel';
+import { NO_CHUNK, type Arena, type ArenaChunk } from './arena.js';
+import { bucketOfLocation, emptyBucket, fillFrom, vacate } from './bucket-table.js';
 import type { EarliestSlots } from './earliest-slots.js';
 import { ExpiryHeap } from './expiry-heap.js';
-import { EntryStarts, FrozenSlot, type CapturedChunks } from './frozen-slot.js';
+import { EntryStarts, FrozenSlot, type CapturedChunk } from './frozen-slot.js';
 import {
   KEY_LENGTH_AT,
   StoredEntry,
@@ -13,18 +14,17 @@ import {
 } from './stored-entry.js';
 
 /**
- * The entries of one slot: an append-only arena and an open-addressing index over it, all outside the V8 heap.
+ * The entries of one slot: chunks of the view's arena that are only ever appended to, and an open-addressing index over them, which is another.
  *
- *     index     bucket b = two u32: [2b] key hash, [2b + 1] location (0 = empty); linear probing, home = (hash >>> 8) mod buckets,
- *               removal shifts the followers back, so there are no tombstones
+ *     index     a table of buckets (bucket-table.ts) in a chunk of its own: hash of a key, location
  *     location  chunk number (14 bits, from 1) · start / 4 within the chunk (18 bits)
  *     chunk     stored entries one after the other (stored-entry.ts)
  *
  * An entry that is overwritten by one of the same size gives it its place; otherwise it leaves dead bytes, as a removed one does. A chunk
  * of nothing but dead bytes is dropped at once; `reclaim` moves the living out of a chunk that is partly dead. A snapshot is a list of
  * chunks and, of those that are partly dead, of where the living begin (`freeze`), taken only when the slot is about to change; until it is written
- * nothing is overwritten in place. Whoever reads keeps copies (`ViewState.entryOf`), but of an entry larger than SHARED_ENTRY_BYTES_MAX: its bytes never change,
- * and its chunk is not written again when it is dropped.
+ * nothing is overwritten in place, and no chunk given back. Whoever reads keeps copies (`ViewState.entryOf`), but of an entry larger than
+ * SHARED_ENTRY_BYTES_MAX: its bytes never change, since its chunk is a region of its own.
  */
 const CHUNK_BYTES_MIN = 512;
 /** Of chunks that many entries share. A little less than a block of a snapshot, so that one fits in with what is written around it. */
@@ -35,6 +35,7 @@ const CHUNKS_MAX = 2 ** 14;
 const POSITION_BITS = 18;
 const POSITION_MASK = 2 ** POSITION_BITS - 1;
 const BUCKETS_MIN = 4;
+const BUCKET_BYTES = 8;
 /** Entries per bucket, in 32nds, above which the index doubles. */
 const LOAD_MAX_32NDS = 26;
 /** The index halves when it has this many buckets an entry. */
@@ -44,10 +45,28 @@ const BUCKETS_MAX = 2 ** 24;
 
 const NO_OFFSETS: ReadonlySet<number> = new Set();
 
+/** What the slots of a view share. */
+export interface SlotContext {
+  /** Scratch: the entry a slot was last asked for. */
+  readonly entry: StoredEntry;
+  /** What entries are kept in. */
+  readonly arena: Arena;
+  /** What indexes are kept in: so few regions that what leads to their pages stays in the processor's cache too. */
+  readonly indexes: Arena;
+  readonly earliestExpiries: EarliestSlots;
+}
+
 export class Slot {
   // What every read and write needs comes first: of three million entries, not even the objects of 256 slots are all in the cache.
-  private index = new Uint32Array(2 * BUCKETS_MIN);
+  private arena: Arena;
+  private entry: StoredEntry;
+  /** Of the region that the index is in. */
+  private index: Uint32Array;
+  /** Where the index begins in it, in numbers. */
+  private indexStart = 0;
   private buckets = BUCKETS_MIN;
+  private indexChunk = NO_CHUNK;
+  private indexes: Arena;
   private readonly chunks: ArenaChunk[] = [NO_CHUNK];
   /** The chunk that is being filled; NO_CHUNK: none yet. */
   private head = NO_CHUNK;
@@ -56,6 +75,8 @@ export class Slot {
   private uncaptured: FrozenSlot[] | null = null;
   /** Snapshots that are not written to their end: what they hold of the chunks must not change. */
   private frozen = 0;
+  /** Chunks that are given back when there is no such snapshot. */
+  private parked: ArenaChunk[] = [];
   /** Since the heap of expiries was last looked at, it has grown, or there is less that it may be large for. */
   private expiriesChanged = false;
   count = 0;
@@ -84,31 +105,33 @@ export class Slot {
 
   constructor(
     readonly number: number,
-    /** Scratch shared by the slots of a view: the entry `locate` found. */
-    private entry: StoredEntry,
-    /** Of all slots of a view, shared. */
-    earliestExpiries: EarliestSlots,
+    view: SlotContext,
   ) {
-    this.expiries = new ExpiryHeap(earliestExpiries, number);
+    this.entry = view.entry;
+    this.arena = view.arena;
+    this.indexes = view.indexes;
+    this.expiries = new ExpiryHeap(view.earliestExpiries, number);
+    this.index = NO_CHUNK.numbers;
+    this.makeIndex(BUCKETS_MIN);
   }
 
   /** Without what was never written to of the chunk that is being filled. */
   get bytes(): number {
     const { length, used } = this.head;
-    return this.chunkBytes - (length - used) + this.index.byteLength + this.expiries.bytes;
+    return this.chunkBytes - (length - used) + this.indexChunk.length + this.expiries.bytes;
   }
 
   /** Bucket of the key, −1 if it is not there. Leaves `entry` alone. */
   find(hash: number, bytes: Uint8Array, start: number, end: number): number {
-    const { index } = this;
+    const { index, indexStart } = this;
     const mask = this.buckets - 1;
     const length = end - start;
     for (let bucket = (hash >>> 8) & mask; ; bucket = (bucket + 1) & mask) {
-      const location = index[2 * bucket + 1];
+      const location = index[indexStart + 2 * bucket + 1];
       if (location === 0) return -1;
-      if (index[2 * bucket] === hash) {
-        const chunk = this.chunks[location >>> POSITION_BITS].bytes;
-        let at = (location & POSITION_MASK) * ENTRY_ALIGNMENT;
+      if (index[indexStart + 2 * bucket] === hash) {
+        const chunk = this.regionOf(location);
+        let at = this.positionOf(location);
         at += KEY_LENGTH_AT[chunk[at]];
         let keyLength = chunk[at++];
         if (keyLength > 0x7f) {
@@ -130,30 +153,37 @@ export class Slot {
 
   /** Looks at the bucket where a key of this hash is looked for first, so that it is in the cache when that is done. */
   fetch(hash: number): number {
-    return this.index[2 * ((hash >>> 8) & (this.buckets - 1)) + 1];
+    return this.index[this.indexStart + 2 * ((hash >>> 8) & (this.buckets - 1)) + 1];
   }
 
-  /** Where the first entry is whose key has this hash, for `chunkOf`, `positionOf` and `loadKey`; 0: there is none. Until the next change. */
+  /** Where the first entry is whose key has this hash, for `regionOf`, `positionOf` and `loadKey`; 0: there is none. Until the next change. */
   locate(hash: number): number {
-    const { index } = this;
+    const { index, indexStart } = this;
     const mask = this.buckets - 1;
     let bucket = (hash >>> 8) & mask;
-    while (index[2 * bucket] !== hash && index[2 * bucket + 1] !== 0) bucket = (bucket + 1) & mask;
-    return index[2 * bucket + 1];
+    while (index[indexStart + 2 * bucket] !== hash && index[indexStart + 2 * bucket + 1] !== 0)
+      bucket = (bucket + 1) & mask;
+    return index[indexStart + 2 * bucket + 1];
   }
 
-  chunkOf(location: number): Buffer {
-    return this.chunks[location >>> POSITION_BITS].bytes;
+  /** The region that the entry is in. */
+  regionOf(location: number): Buffer {
+    return this.arena.bytes[this.arena.places[this.placeOf(location)]];
   }
 
-  /** Within its chunk. */
+  /** Where it begins there. */
   positionOf(location: number): number {
-    return (location & POSITION_MASK) * ENTRY_ALIGNMENT;
+    return this.arena.places[this.placeOf(location) + 1] + (location & POSITION_MASK) * ENTRY_ALIGNMENT;
+  }
+
+  /** Of the entry's chunk, among the arena's. */
+  private placeOf(location: number): number {
+    return 2 * ((location >>> POSITION_BITS) * SLOTS + this.number);
   }
 
   /** Puts the fields of the bucket's entry into the view's scratch. */
   load(bucket: number): StoredEntry {
-    return this.loadAt(this.index[2 * bucket + 1]);
+    return this.loadAt(this.index[this.indexStart + 2 * bucket + 1]);
   }
 
   /** The same of the key's entry; null: it is not there. */
@@ -171,8 +201,11 @@ export class Slot {
   }
 
   private loadAt(location: number): StoredEntry {
-    const { bytes, words } = this.chunks[location >>> POSITION_BITS];
-    return this.entry.read(bytes, (location & POSITION_MASK) * ENTRY_ALIGNMENT, words);
+    const { bytes, words, places } = this.arena;
+    const place = this.placeOf(location);
+    const region = places[place];
+    const start = places[place + 1] + (location & POSITION_MASK) * ENTRY_ALIGNMENT;
+    return this.entry.read(bytes[region], start, words[region]);
   }
 
   /**
@@ -190,20 +223,21 @@ export class Slot {
       const old = this.load(to);
       this.leave(draft.hash, old, old.expiresAt > draft.logTime);
       oldExpiry = old.expiresAt;
-      oldLocation = this.index[2 * to + 1];
+      oldLocation = this.index[this.indexStart + 2 * to + 1];
       oldSize = old.end - old.start;
     } else {
-      to = this.insertBucket(draft.hash);
+      this.makeRoom();
+      to = emptyBucket(this.index, this.indexStart, this.buckets, draft.hash);
       this.count++;
     }
     const inPlace = oldSize === size && this.frozen === 0 && size <= SHARED_ENTRY_BYTES_MAX && !draft.ofArena;
     const location = inPlace ? oldLocation : this.allocate(size);
     const ofHead = !inPlace && size <= SHARED_ENTRY_BYTES_MAX;
     const chunk = ofHead ? this.head : this.chunks[location >>> POSITION_BITS];
-    draft.writeTo(chunk, (location & POSITION_MASK) * ENTRY_ALIGNMENT);
+    draft.writeTo(chunk, chunk.start + (location & POSITION_MASK) * ENTRY_ALIGNMENT);
     if (!inPlace) {
-      this.index[2 * to] = draft.hash;
-      this.index[2 * to + 1] = location;
+      this.index[this.indexStart + 2 * to] = draft.hash;
+      this.index[this.indexStart + 2 * to + 1] = location;
       this.liveBytes += size;
       // Not before: the draft may have been in the same chunk.
       if (oldSize > 0) this.drop(oldLocation, oldSize);
@@ -226,9 +260,9 @@ export class Slot {
   remove(bucket: number, alive: boolean): void {
     if (this.uncaptured !== null) this.captureAll();
     const old = this.load(bucket);
-    this.leave(this.index[2 * bucket], old, alive);
-    this.drop(this.index[2 * bucket + 1], old.end - old.start);
-    this.vacate(bucket);
+    this.leave(this.index[this.indexStart + 2 * bucket], old, alive);
+    this.drop(this.index[this.indexStart + 2 * bucket + 1], old.end - old.start);
+    vacate(this.index, this.indexStart, this.buckets, bucket);
     this.count--;
     this.expiriesChanged = true;
     if (this.count === 0) this.expiries.clear();
@@ -237,10 +271,10 @@ export class Slot {
 
   /** Bucket of an entry with this hash that expires at or before `until`, −1 if there is none; not one written at `besides`. */
   findExpired(hash: number, until: number, besides: ReadonlySet<number> = NO_OFFSETS): number {
-    const { index } = this;
+    const { index, indexStart } = this;
     const mask = this.buckets - 1;
-    for (let bucket = (hash >>> 8) & mask; index[2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
-      if (index[2 * bucket] !== hash) continue;
+    for (let bucket = (hash >>> 8) & mask; index[indexStart + 2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
+      if (index[indexStart + 2 * bucket] !== hash) continue;
       const { expiresAt, offset } = this.load(bucket);
       if (expiresAt <= until && !besides.has(offset)) return bucket;
     }
@@ -249,18 +283,19 @@ export class Slot {
 
   /** Bucket of the entry with this hash that was last used at this offset, −1 if there is none. */
   findUsedAt(hash: number, offset: number): number {
-    const { index } = this;
+    const { index, indexStart } = this;
     const mask = this.buckets - 1;
-    for (let bucket = (hash >>> 8) & mask; index[2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
-      if (index[2 * bucket] === hash && this.load(bucket).usedAt === offset) return bucket;
+    for (let bucket = (hash >>> 8) & mask; index[indexStart + 2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
+      if (index[indexStart + 2 * bucket] === hash && this.load(bucket).usedAt === offset) return bucket;
     }
     return -1;
   }
 
   /** In the index's order. The slot must not change meanwhile. */
   forEach(visit: (hash: number, entry: StoredEntry) => void): void {
+    const { index, indexStart } = this;
     for (let bucket = 0; bucket < this.buckets; bucket++) {
-      if (this.index[2 * bucket + 1] !== 0) visit(this.index[2 * bucket], this.load(bucket));
+      if (index[indexStart + 2 * bucket + 1] !== 0) visit(index[indexStart + 2 * bucket], this.load(bucket));
     }
   }
 
@@ -274,26 +309,72 @@ export class Slot {
     for (let n = 1; n < this.chunks.length; n++) {
       if (n !== this.headNumber && this.chunks[n].dead > this.chunks[victim].dead) victim = n;
     }
-    const { bytes, words, used, dead: freed } = this.chunks[victim];
+    const { bytes, words, start, used, dead: freed } = this.chunks[victim];
     if (victim === 0 || freed * 4 < used) return this.retireHead();
     const { entry } = this;
-    for (let at = 0; at < used; at = entry.end) {
-      entry.read(bytes, at);
-      const location = ((victim << POSITION_BITS) | (at / ENTRY_ALIGNMENT)) >>> 0;
-      const bucket = this.bucketAt(bytes, location);
-      if (bucket < 0) continue;
-      const size = entry.end - at;
-      const to = this.allocate(size);
-      const target = this.chunks[to >>> POSITION_BITS];
-      const start = (to & POSITION_MASK) * ENTRY_ALIGNMENT;
-      if (size <= WORD_COPY_BYTES_MAX) copyWords(target.words, start, words, at, entry.end);
-      else copyBytes(target.bytes, start, bytes, at, entry.end);
-      this.index[2 * bucket + 1] = to;
+    for (let at = start; at < start + used; at = entry.end) {
+      entry.read(bytes, at, words);
+      const location = ((victim << POSITION_BITS) | ((at - start) / ENTRY_ALIGNMENT)) >>> 0;
+      // The hash is in the index, but to find it there one needs it.
+      const hash = hashKey(bytes, entry.keyStart, entry.keyEnd);
+      const bucket = bucketOfLocation(this.index, this.indexStart, this.buckets, hash, location);
+      if (bucket >= 0) this.index[this.indexStart + 2 * bucket + 1] = this.copyIn(entry);
     }
     this.deadBytes -= freed;
     this.release(victim);
     this.reclaimedBytes = used;
     return freed;
+  }
+
+  /** Copies the entry to where it is not overwritten. Returns where that is. */
+  private copyIn({ chunk, words, start, end }: StoredEntry): number {
+    const size = end - start;
+    const location = this.allocate(size);
+    const to = this.chunks[location >>> POSITION_BITS];
+    const at = to.start + (location & POSITION_MASK) * ENTRY_ALIGNMENT;
+    if (words !== null && size <= WORD_COPY_BYTES_MAX) copyWords(to.words, at, words, start, end);
+    else copyBytes(to.bytes, at, chunk, start, end);
+    return location;
+  }
+
+  /** Moves what it has in the region of the arena to others. False: not all could be; a snapshot still needs it, or nothing has room for it. */
+  leaveRegion(region: number): boolean {
+    const { arena } = this;
+    for (let number = 1; number < this.chunks.length; number++) {
+      const chunk = this.chunks[number];
+      if (chunk === NO_CHUNK || chunk.region !== region) continue;
+      const isHead = number === this.headNumber;
+      const moved = this.frozen > 0 ? null : arena.allocateElsewhere(isHead ? chunk.length : chunk.used, region);
+      if (moved === null) return false;
+      moved.used = chunk.used;
+      moved.dead = chunk.dead;
+      chunk.bytes.copy(moved.bytes, moved.start, chunk.start, chunk.start + chunk.used);
+      this.setChunk(number, moved);
+      if (isHead) this.head = moved;
+      this.chunkBytes += moved.length - chunk.length;
+      arena.free(chunk);
+    }
+    return true;
+  }
+
+  /** The same of its index. */
+  leaveIndexRegion(region: number): boolean {
+    const { indexes, indexChunk: chunk } = this;
+    if (chunk.region !== region) return true;
+    const moved = indexes.allocateElsewhere(chunk.length, region);
+    if (moved === null) return false;
+    chunk.bytes.copy(moved.bytes, moved.start, chunk.start, chunk.start + chunk.length);
+    this.useIndex(moved);
+    indexes.free(chunk);
+    return true;
+  }
+
+  /** Nothing of it is needed any more, but by snapshots that are not written to their end. */
+  dispose(): void {
+    if (this.uncaptured !== null) this.captureAll();
+    for (const chunk of this.chunks) if (chunk !== NO_CHUNK) this.giveBack(chunk);
+    this.indexes.free(this.indexChunk);
+    this.expiries.clear();
   }
 
   /** The slot as it is now, captured when it is about to change or when the snapshot gets there. */
@@ -313,23 +394,31 @@ export class Slot {
   }
 
   /** Costs next to nothing where nothing is dead. */
-  private capture(): CapturedChunks {
-    const { index } = this;
+  private capture(): CapturedChunk[] {
+    const { index, indexStart } = this;
     const living = this.chunks.map(({ used, dead }) => (dead === 0 ? null : new EntryStarts(used / ENTRY_ALIGNMENT)));
     if (living.some((starts) => starts !== null)) {
-      for (let at = 1; at < index.length; at += 2) {
-        const location = index[at];
+      for (let bucket = 0; bucket < this.buckets; bucket++) {
+        const location = index[indexStart + 2 * bucket + 1];
         if (location !== 0) living[location >>> POSITION_BITS]?.add(location & POSITION_MASK);
       }
     }
-    return { chunks: this.chunks.map(({ bytes }) => bytes), used: this.chunks.map(({ used }) => used), living };
+    return this.chunks.map(({ bytes, start, used }, n) => ({ bytes, start, end: start + used, living: living[n] }));
   }
 
-  /** To another view. */
-  moveTo(entry: StoredEntry, earliestExpiries: EarliestSlots): void {
-    assert(this.uncaptured === null, 'a slot is moved while a snapshot of it is being written');
-    this.entry = entry;
-    this.expiries.moveTo(earliestExpiries);
+  /** To another view. Its arenas have taken over the regions of this slot's: there they have higher numbers, by as much as `bases` says. */
+  moveTo(view: SlotContext, bases: { readonly entries: number; readonly indexes: number }): void {
+    assert(this.frozen === 0, 'a slot is moved while a snapshot of it is being written');
+    this.entry = view.entry;
+    this.arena = view.arena;
+    this.indexes = view.indexes;
+    this.indexChunk.region += bases.indexes;
+    for (const [number, chunk] of this.chunks.entries()) {
+      if (chunk === NO_CHUNK) continue;
+      chunk.region += bases.entries;
+      this.arena.place(this.number, number, chunk);
+    }
+    this.expiries.moveTo(view.earliestExpiries);
   }
 
   /** Writes other numbers of names into the entries; null: those stay. Nobody may hold a view of the chunks. */
@@ -353,10 +442,17 @@ export class Slot {
   }
 
   private release(number: number): void {
-    this.chunkBytes -= this.chunks[number].length;
+    const chunk = this.chunks[number];
+    this.chunkBytes -= chunk.length;
     this.chunks[number] = NO_CHUNK;
     this.freeNumbers.push(number);
     if (number === this.headNumber) this.closeHead();
+    this.giveBack(chunk);
+  }
+
+  private giveBack(chunk: ArenaChunk): void {
+    if (this.frozen > 0) this.parked.push(chunk);
+    else this.arena.free(chunk);
   }
 
   /** Of a snapshot that is over. */
@@ -364,6 +460,9 @@ export class Slot {
     this.frozen--;
     const waiting = this.uncaptured?.filter((other) => other !== frozen) ?? [];
     this.uncaptured = waiting.length > 0 ? waiting : null;
+    if (this.frozen > 0) return;
+    for (const chunk of this.parked) this.arena.free(chunk);
+    this.parked = [];
   }
 
   /* ---- loading a snapshot ---- */
@@ -375,24 +474,25 @@ export class Slot {
     if (buckets !== this.buckets) this.resize(buckets);
   }
 
-  /** A chunk full of checked entries, taken over as it is. */
-  adopt(chunk: Buffer): number {
-    return this.numberChunk(chunk, chunk.length);
+  /** Makes room for this many bytes of entries in one chunk, at most CHUNK_BYTES_MAX. */
+  reserveBytes(bytes: number): void {
+    if (bytes > this.head.length - this.head.used) this.addHead(Math.min(bytes, CHUNK_BYTES_MAX));
   }
 
-  /** The entry in the scratch lies in the adopted chunk. False: its key is there already. */
-  adoptEntry(number: number, hash: number): boolean {
+  /** Copies the entry that is in the scratch, which was checked. False: its key is there already. */
+  insert(hash: number): boolean {
     const { entry } = this;
     const { start, end, expiresAt } = entry;
     this.makeRoom();
-    const { index } = this;
+    const { index, indexStart } = this;
     const mask = this.buckets - 1;
     let bucket = (hash >>> 8) & mask;
-    for (; index[2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
-      if (index[2 * bucket] === hash && this.find(hash, entry.chunk, entry.keyStart, entry.keyEnd) >= 0) return false;
+    for (; index[indexStart + 2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
+      if (index[indexStart + 2 * bucket] !== hash) continue;
+      if (this.find(hash, entry.chunk, entry.keyStart, entry.keyEnd) >= 0) return false;
     }
-    index[2 * bucket] = hash;
-    index[2 * bucket + 1] = ((number << POSITION_BITS) | (start / ENTRY_ALIGNMENT)) >>> 0;
+    index[indexStart + 2 * bucket] = hash;
+    index[indexStart + 2 * bucket + 1] = this.copyIn(entry);
     this.count++;
     this.liveBytes += end - start;
     if (expiresAt !== Infinity) {
@@ -403,8 +503,8 @@ export class Slot {
     return true;
   }
 
-  /** All entries are adopted. False: they do not add up to the digest. */
-  closeAdoption(digest: { a: number; b: number; removedA: number; removedB: number }): boolean {
+  /** All entries are inserted. False: they do not add up to the digest. */
+  closeWith(digest: { a: number; b: number; removedA: number; removedB: number }): boolean {
     this.removedA = digest.removedA | 0;
     this.removedB = digest.removedB | 0;
     this.digestA = (this.digestA + digest.removedA) | 0;
@@ -460,20 +560,11 @@ export class Slot {
     return freed;
   }
 
-  private bucketAt(chunk: Buffer, location: number): number {
-    const { entry, index } = this;
-    const mask = this.buckets - 1;
-    // The hash is in the index, but to find it there one needs it.
-    const hash = hashKey(chunk, entry.keyStart, entry.keyEnd);
-    for (let bucket = (hash >>> 8) & mask; index[2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
-      if (index[2 * bucket + 1] === location) return bucket;
-    }
-    return -1;
-  }
-
   private allocate(size: number): number {
     if (size > SHARED_ENTRY_BYTES_MAX) {
-      return (this.numberChunk(Buffer.allocUnsafeSlow(size), size) << POSITION_BITS) >>> 0;
+      const chunk = this.arena.allocateOwn(size);
+      chunk.used = size;
+      return (this.addChunk(chunk) << POSITION_BITS) >>> 0;
     }
     if (this.head.used + size > this.head.length) this.nextHead(size);
     const { head } = this;
@@ -483,12 +574,16 @@ export class Slot {
   }
 
   private nextHead(size: number): void {
-    const { head: full, headNumber: fullNumber } = this;
     let bytes = CHUNK_BYTES_MIN;
     // Half of what there is, so that few chunks make up a slot. What is not written to yet takes up no memory where it matters, in large ones.
     while (bytes < CHUNK_BYTES_MAX && (bytes * 2 < this.liveBytes || bytes < size)) bytes *= 2;
-    this.headNumber = this.numberChunk(Buffer.allocUnsafeSlow(Math.min(bytes, CHUNK_BYTES_MAX)), 0);
-    this.head = this.chunks[this.headNumber];
+    this.addHead(Math.min(bytes, CHUNK_BYTES_MAX));
+  }
+
+  private addHead(bytes: number): void {
+    const { head: full, headNumber: fullNumber } = this;
+    this.head = this.arena.allocate(bytes);
+    this.headNumber = this.addChunk(this.head);
     if (full !== NO_CHUNK && full.dead === full.used) {
       this.deadBytes -= full.dead;
       this.release(fullNumber);
@@ -500,14 +595,17 @@ export class Slot {
     this.headNumber = 0;
   }
 
-  private numberChunk(bytes: Buffer, used: number): number {
+  private addChunk(chunk: ArenaChunk): number {
     const number = this.freeNumbers.pop() ?? this.chunks.length;
     assert(number < CHUNKS_MAX, 'a slot has too many chunks');
-    const chunk = new ArenaChunk(bytes);
-    chunk.used = used;
-    this.chunks[number] = chunk;
-    this.chunkBytes += bytes.length;
+    this.setChunk(number, chunk);
+    this.chunkBytes += chunk.length;
     return number;
+  }
+
+  private setChunk(number: number, chunk: ArenaChunk): void {
+    this.chunks[number] = chunk;
+    this.arena.place(this.number, number, chunk);
   }
 
   /** For one entry more. */
@@ -515,54 +613,33 @@ export class Slot {
     if ((this.count + 1) * 32 > this.buckets * LOAD_MAX_32NDS) this.resize(this.buckets * 2);
   }
 
-  private insertBucket(hash: number): number {
-    this.makeRoom();
-    const { index } = this;
-    const mask = this.buckets - 1;
-    let bucket = (hash >>> 8) & mask;
-    while (index[2 * bucket + 1] !== 0) bucket = (bucket + 1) & mask;
-    return bucket;
+  private resize(buckets: number): void {
+    const { index: table, indexStart: start, indexChunk, buckets: before } = this;
+    this.makeIndex(buckets);
+    fillFrom(this.index, this.indexStart, buckets, { table, start, buckets: before });
+    this.indexes.free(indexChunk);
   }
 
-  private resize(buckets: number): void {
+  /** An empty one. */
+  private makeIndex(buckets: number): void {
     assert(buckets <= BUCKETS_MAX, 'a slot has too many entries');
-    const { index } = this;
-    const grown = new Uint32Array(2 * buckets);
-    const mask = buckets - 1;
-    for (let at = 0; at < index.length; at += 2) {
-      if (index[at + 1] === 0) continue;
-      let bucket = (index[at] >>> 8) & mask;
-      while (grown[2 * bucket + 1] !== 0) bucket = (bucket + 1) & mask;
-      grown[2 * bucket] = index[at];
-      grown[2 * bucket + 1] = index[at + 1];
-    }
-    this.index = grown;
+    this.useIndex(this.indexes.allocate(buckets * BUCKET_BYTES));
+    this.index.fill(0, this.indexStart, this.indexStart + 2 * buckets);
     this.buckets = buckets;
   }
 
-  private vacate(bucket: number): void {
-    const { index } = this;
-    const mask = this.buckets - 1;
-    let hole = bucket;
-    for (let next = (hole + 1) & mask; index[2 * next + 1] !== 0; next = (next + 1) & mask) {
-      const home = (index[2 * next] >>> 8) & mask;
-      // A follower may move into the hole unless its home lies after the hole.
-      if (((next - home) & mask) < ((next - hole) & mask)) continue;
-      index[2 * hole] = index[2 * next];
-      index[2 * hole + 1] = index[2 * next + 1];
-      hole = next;
-    }
-    index[2 * hole] = index[2 * hole + 1] = 0;
+  private useIndex(chunk: ArenaChunk): void {
+    this.indexChunk = chunk;
+    this.index = chunk.numbers;
+    this.indexStart = chunk.start / Uint32Array.BYTES_PER_ELEMENT;
   }
 
   private tidyExpiries(): void {
     this.expiriesChanged = false;
     if (this.expiries.size <= 2 * this.expiring + (this.count >>> 3) + 64) return;
     this.expiries.clear();
-    for (let bucket = 0; bucket < this.buckets; bucket++) {
-      if (this.index[2 * bucket + 1] === 0) continue;
-      const { expiresAt } = this.load(bucket);
-      if (expiresAt !== Infinity) this.expiries.push(expiresAt, this.index[2 * bucket]);
-    }
+    this.forEach((hash, { expiresAt }) => {
+      if (expiresAt !== Infinity) this.expiries.push(expiresAt, hash);
+    });
   }
 }

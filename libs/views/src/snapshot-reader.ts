@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { TidelineError, asLogTime, asOffset, assert, hashKey, slotOf, type ByteReader } from '#kernel';
+import { TidelineError, asLogTime, asOffset, assert, hashKey, slotOf, wordsOf, type ByteReader } from '#kernel';
 import type { ExportedEntry } from '#wire';
 import type { Slot } from './slot.js';
 import {
@@ -96,7 +96,8 @@ class SlotReader {
   private readEntries(body: Buffer, slot: Slot): void {
     const { state } = this;
     const { entry } = state;
-    const chunk = slot.adopt(body);
+    const words = wordsOf(body);
+    slot.reserveBytes(body.length);
     let at = 0;
     while (at < body.length) {
       if (!entry.readChecked(body, at, body.length)) damaged('an entry does not parse');
@@ -106,7 +107,8 @@ class SlotReader {
       const hash = hashKey(body, entry.keyStart, entry.keyEnd);
       if (slotOf(hash) !== slot.number) damaged('an entry is in the wrong slot');
       at = entry.end;
-      if (!slot.adoptEntry(chunk, hash)) damaged('a key comes twice');
+      entry.words = words;
+      if (!slot.insert(hash)) damaged('a key comes twice');
     }
   }
 
@@ -115,14 +117,14 @@ class SlotReader {
     const { slot } = this;
     if (slot === null) return damaged('a slot is empty');
     if (slot.count !== this.entries) damaged(`${slot.count} entries in a slot of ${this.entries}`);
-    if (!slot.closeAdoption(this.digest)) damaged(`the digest of slot ${slot.number} does not match`);
+    if (!slot.closeWith(this.digest)) damaged(`the digest of slot ${slot.number} does not match`);
     this.state.slots[slot.number] = slot;
     return slot;
   }
 
   /** It is not to be: nothing of it stays. */
   abandon(): void {
-    if (this.slot !== null) this.state.earliestExpiries.set(this.slot.number, Infinity);
+    this.slot?.dispose();
   }
 }
 

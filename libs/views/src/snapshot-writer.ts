@@ -192,16 +192,16 @@ export class SnapshotWriter implements Iterable<Buffer> {
     const { run } = this;
     let bytes = 0;
     for (let more = slot.next(run); more;) {
-      if (!this.fits(run.bytes)) yield* this.block();
+      if (!this.fits(run.length)) yield* this.block();
       const { out } = this;
       const start = beginSection(out, Section.Entries);
       const bodyStart = out.position;
       do {
-        out.ensure(run.bytes);
-        out.position = copyBytes(out.buffer, out.position, run.chunk, run.start, run.end);
-        bytes += run.bytes;
+        out.ensure(run.length);
+        out.position = copyBytes(out.buffer, out.position, run.bytes, run.start, run.end);
+        bytes += run.length;
         more = slot.next(run);
-      } while (more && out.position - bodyStart + run.bytes <= CHUNK_BYTES_MAX && this.fits(run.bytes));
+      } while (more && out.position - bodyStart + run.length <= CHUNK_BYTES_MAX && this.fits(run.length));
       this.end(start);
     }
     assert(bytes === slot.liveBytes, 'a snapshot has other entries than its slot');

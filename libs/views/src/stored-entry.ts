@@ -1,5 +1,5 @@
 import { WORD_COPY_BYTES_MAX, copyWords, hashKey, readU64 } from '#kernel';
-import type { ArenaChunk } from './arena-chunk.js';
+import type { ArenaChunk } from './arena.js';
 
 /**
  * An entry as it lies in an arena chunk and in a snapshot. Little endian, starts at a multiple of 4.

@@ -1,9 +1,10 @@
 import { SLOTS, asLogTime, asOffset, type LogTime, type Offset } from '#kernel';
+import { Arena } from './arena.js';
 import { EarliestSlots } from './earliest-slots.js';
 import { EntryCopies } from './entry-copies.js';
 import { NameTable } from './name-table.js';
 import { RESULTS_MAX, ResultRing } from './result-ring.js';
-import { SHARED_ENTRY_BYTES_MAX, Slot } from './slot.js';
+import { SHARED_ENTRY_BYTES_MAX, Slot, type SlotContext } from './slot.js';
 import { StoredEntry } from './stored-entry.js';
 import type { Entry } from './view-query.js';
 
@@ -17,7 +18,7 @@ export interface ViewStateOptions {
 }
 
 /** All there is to know about one partition of a map view: what a snapshot holds. */
-export class ViewState {
+export class ViewState implements SlotContext {
   offset: Offset = asOffset(0);
   logTime: LogTime = asLogTime(0);
   malformedCount = 0;
@@ -27,6 +28,8 @@ export class ViewState {
   readonly dataTypes = new NameTable();
   readonly results: ResultRing;
   readonly slots: (Slot | null)[] = Array.from({ length: SLOTS }, () => null);
+  readonly arena = new Arena();
+  readonly indexes = new Arena();
   readonly earliestExpiries = new EarliestSlots();
   /** Scratch: the entry a slot was last asked for. */
   readonly entry: StoredEntry;
@@ -43,21 +46,47 @@ export class ViewState {
 
   /** Empty, and not among `slots` yet. */
   newSlot(number: number): Slot {
-    return new Slot(number, this.entry, this.earliestExpiries);
+    return new Slot(number, this);
   }
 
   dropSlot(number: number): void {
+    this.slots[number]?.dispose();
     this.slots[number] = null;
-    this.earliestExpiries.set(number, Infinity);
   }
 
-  /** Takes over a slot that `from` no longer has. The numbers of names become this state's. */
-  adoptSlot(slot: Slot, from: ViewState): void {
+  /**
+   * Takes over these slots of another state, and with them its memory: the others it had are gone. The numbers of names become this state's. A slot that
+   * is not there is none here either.
+   */
+  adoptSlots(from: ViewState, numbers: Iterable<number>): void {
     const contentTypes = this.contentTypes.numbersOf(from.contentTypes);
     const dataTypes = this.dataTypes.numbersOf(from.dataTypes);
-    slot.moveTo(this.entry, this.earliestExpiries);
-    if (contentTypes !== null || dataTypes !== null) slot.renumberTypes(contentTypes, dataTypes);
-    this.slots[slot.number] = slot;
+    const adopted: Slot[] = [];
+    for (const number of numbers) {
+      this.dropSlot(number);
+      const slot = from.slots[number];
+      from.slots[number] = null;
+      if (slot) adopted.push(slot);
+    }
+    for (const number of from.slots.keys()) from.dropSlot(number);
+    const bases = { entries: this.arena.absorb(from.arena), indexes: this.indexes.absorb(from.indexes) };
+    for (const slot of adopted) {
+      slot.moveTo(this, bases);
+      if (contentTypes !== null || dataTypes !== null) slot.renumberTypes(contentTypes, dataTypes);
+      this.slots[slot.number] = slot;
+    }
+  }
+
+  /** Kept for entries and indexes to come. */
+  get idleBytes(): number {
+    return this.arena.idleBytes + this.indexes.idleBytes;
+  }
+
+  /** Gives memory back where much is idle, one region at a time. Returns its bytes; 0: nothing is worth it, or snapshots are in the way. */
+  compact(): number {
+    const all = (leave: (slot: Slot) => boolean): boolean => this.slots.every((slot) => slot === null || leave(slot));
+    const entries = this.arena.compact((region) => all((slot) => slot.leaveRegion(region)));
+    return entries > 0 ? entries : this.indexes.compact((region) => all((slot) => slot.leaveIndexRegion(region)));
   }
 
   /**
@@ -66,7 +95,7 @@ export class ViewState {
    */
   entryOf(stored: StoredEntry, withValue = true, key: Buffer | null = null): Entry {
     const { chunk, words, keyStart, keyEnd, valueStart, valueEnd } = stored;
-    // The bytes of an entry of this size are never written again (see Slot).
+    // The bytes of an entry of this size are in a region of their own.
     if (stored.end - stored.start > SHARED_ENTRY_BYTES_MAX) return this.viewOf(stored, withValue);
     return this.describe(
       stored,

@@ -1,0 +1,135 @@
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { Arena, type ArenaChunk } from './arena.js';
+
+const MIB = 1024 * 1024;
+
+/** Marks every byte that the chunk was asked for. */
+const fill = ({ bytes, start }: ArenaChunk, length: number, mark: number): void => {
+  bytes.fill(mark, start, start + length);
+};
+const isFilledWith = ({ bytes, start }: ArenaChunk, length: number, mark: number): boolean =>
+  bytes.subarray(start, start + length).every((byte) => byte === mark);
+
+describe('an arena', () => {
+  const length = fc.oneof(fc.integer({ min: 1, max: 3000 }), fc.integer({ min: 1, max: MIB + 200_000 }));
+  const step = fc.oneof(
+    { weight: 5, arbitrary: fc.record({ does: fc.constant('allocate' as const), length }) },
+    { weight: 1, arbitrary: fc.record({ does: fc.constant('own' as const), length }) },
+    { weight: 1, arbitrary: fc.record({ does: fc.constant('elsewhere' as const), length }) },
+    { weight: 4, arbitrary: fc.record({ does: fc.constant('free' as const), length: fc.nat(1000) }) },
+  );
+
+  test('cuts chunks that do not share a byte, however they come and go', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+        const arena = new Arena();
+        const held: { chunk: ArenaChunk; length: number; mark: number }[] = [];
+        for (const [n, { does, length: asked }] of steps.entries()) {
+          if (does === 'free') {
+            const [gone] = held.splice(asked % (held.length || 1), 1);
+            if (gone) arena.free(gone.chunk);
+          } else {
+            const chunk =
+              does === 'allocate'
+                ? arena.allocate(asked)
+                : does === 'own'
+                  ? arena.allocateOwn(asked)
+                  : arena.allocateElsewhere(asked, held[0]?.chunk.region ?? 0);
+            if (chunk === null) continue;
+            expect(chunk.length).toBeGreaterThanOrEqual(asked);
+            expect(arena.bytes[chunk.region]).toBe(chunk.bytes);
+            fill(chunk, asked, n % 251);
+            held.push({ chunk, length: asked, mark: n % 251 });
+          }
+          // Not more is idle than was ever in use.
+          expect(arena.idleBytes).toBeGreaterThanOrEqual(0);
+        }
+        for (const { chunk, length: asked, mark } of held) expect(isFilledWith(chunk, asked, mark)).toBe(true);
+        for (const { chunk } of held) arena.free(chunk);
+        // One region stays, and of that only what was written to counts.
+        expect(arena.bytes.filter(({ length: kept }) => kept > 0).length).toBeLessThanOrEqual(1);
+        expect(arena.idleBytes).toBeLessThanOrEqual(4 * MIB);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  test('takes little for little, and has few regions for much', () => {
+    const arena = new Arena();
+    arena.allocate(500);
+    expect(arena.bytes.map(({ length: bytes }) => bytes)).toEqual([4096]);
+    for (let n = 0; n < 128; n++) arena.allocate(MIB);
+    expect(arena.bytes.length).toBeLessThan(48);
+    expect(Math.max(...arena.bytes.map(({ length: bytes }) => bytes))).toBe(4 * MIB);
+  });
+
+  test('gives what was freed to the next, neighbours as one', () => {
+    const arena = new Arena();
+    const chunks = Array.from({ length: 64 }, () => arena.allocate(64));
+    const regions = arena.bytes.length;
+    for (const place of [10, 12, 11]) arena.free(chunks[place]);
+    const next = arena.allocate(192);
+    expect([next.region, next.start]).toEqual([chunks[10].region, chunks[10].start]);
+    expect(arena.bytes).toHaveLength(regions);
+  });
+
+  test('never writes to the bytes of a region of its own again, whoever has freed it', () => {
+    const arena = new Arena();
+    const own = arena.allocateOwn(40_000);
+    fill(own, 40_000, 7);
+    arena.free(own);
+    for (let n = 0; n < 20; n++) fill(arena.allocate(40_000), 40_000, 1);
+    expect(isFilledWith(own, 40_000, 7)).toBe(true);
+  });
+
+  test('says where the chunks of slots are, also after it has taken over another', () => {
+    const [arena, other] = [new Arena(), new Arena()];
+    arena.place(3, 1, arena.allocate(1000));
+    const chunk = other.allocate(1000);
+    fill(chunk, 1000, 9);
+    chunk.region += arena.absorb(other);
+    for (const number of [1, 700]) arena.place(255, number, chunk);
+    for (const number of [1, 700]) {
+      const at = 2 * (number * 256 + 255);
+      expect(arena.bytes[arena.places[at]]).toBe(chunk.bytes);
+      expect(arena.places[at + 1]).toBe(chunk.start);
+    }
+    // It is a region like any other.
+    const idle = arena.idleBytes;
+    arena.free(chunk);
+    expect(arena.idleBytes).toBeGreaterThan(idle);
+    expect(() => arena.free(chunk)).toThrow();
+    expect(other.idleBytes).toBe(0);
+    expect(other.allocate(10).region).toBe(0);
+  });
+
+  test('has a region emptied where much is idle, and does not try again at once when that failed', () => {
+    const arena = new Arena();
+    const chunks = Array.from({ length: 64 }, () => arena.allocate(MIB / 2));
+    let asked = 0;
+    const refuses = (): boolean => {
+      asked++;
+      return false;
+    };
+    expect(arena.compact(refuses)).toBe(0);
+    expect(asked).toBe(0);
+    for (const [n, chunk] of chunks.entries()) if (n % 2 === 0 || n > 56) arena.free(chunk);
+    const regions = (): number => arena.bytes.filter(({ length: bytes }) => bytes > 0).length;
+    const before = regions();
+    expect(arena.compact(refuses)).toBe(0);
+    expect(arena.compact(refuses)).toBe(0);
+    expect(asked).toBe(1);
+    for (const [n, chunk] of chunks.entries()) if (n < 16 && n % 2 === 1) arena.free(chunk);
+    const sparsest = arena.compact((region) => {
+      for (const [n, chunk] of chunks.entries()) {
+        if (chunk.region !== region || n % 2 === 0 || n > 56 || n < 16) continue;
+        expect(arena.allocateElsewhere(MIB / 2, region)!.region).not.toBe(region);
+        arena.free(chunk);
+      }
+      return true;
+    });
+    expect(sparsest).toBeGreaterThan(0);
+    expect(regions()).toBeLessThanOrEqual(before);
+  });
+});

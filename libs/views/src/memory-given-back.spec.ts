@@ -1,0 +1,196 @@
+import { describe, expect, test } from '@jest/globals';
+import { crc32 } from 'node:zlib';
+import { hashKey, slotOf } from '#kernel';
+import type { Arena } from './arena.js';
+import { MapView } from './map-view.js';
+import { restoreMapView } from './map-view-restorer.js';
+import { BatchSource, snapshotOf } from './testing/index.js';
+
+const MIB = 1024 * 1024;
+const ENTRIES = 6000;
+const TTL_MS = 60_000;
+/** In every so manieth slot entries stay. */
+const STAYS_EVERY = 16;
+/** What may be kept though it is idle, with the region that is being filled. */
+const KEPT_BYTES = 13 * MIB;
+const SLOTS = Array.from({ length: 256 }, (_, slot) => slot);
+const everything = { prefix: Buffer.alloc(0), after: null, limit: 1e6, bytesMax: Infinity, values: true };
+
+const stays = (key: Buffer): boolean => slotOf(hashKey(key)) % STAYS_EVERY === 0;
+const keys = Array.from({ length: ENTRIES }, (_, n) => Buffer.from(`key-${n}`));
+const staying = keys.filter(stays).length;
+
+/** Of all regions, whatever is in them. */
+const regionBytes = (view: MapView): number =>
+  [view['state'].arena, view['state'].indexes]
+    .flatMap(({ bytes }) => bytes)
+    .reduce((sum, { length }) => sum + length, 0);
+const contents = (view: MapView): unknown => [
+  view.digest,
+  view
+    .scan({ ...everything, time: view.logTime })
+    .entries.map(({ key, value, offset }) => `${key.toString()} ${offset} ${value.length} ${crc32(value)}`)
+    .join(),
+];
+const reclaimAll = (view: MapView): void => {
+  while (view.reclaim(64 * 1024) > 0);
+};
+const expireAll = (view: MapView): void => {
+  while (view.expire({ until: view.logTime, max: 10_000 }) > 0);
+};
+/** Writes to what the arena would give to the next, up to so many bytes. */
+const scribble = (arena: Arena, bytes: number): void => {
+  const chunks = Array.from({ length: bytes / 4096 }, () => arena.allocate(4096));
+  for (const { bytes: region, start, length } of chunks) region.fill(0xff, start, start + length);
+  for (const chunk of chunks) arena.free(chunk);
+};
+/** What a snapshot that is being written still has to say. */
+const restOf = (blocks: Iterator<Buffer>): Buffer => {
+  const rest: Buffer[] = [];
+  for (let next = blocks.next(); next.done !== true; next = blocks.next()) rest.push(Buffer.from(next.value));
+  return Buffer.concat(rest);
+};
+
+/** Views that are all given the same. */
+const feeding = (...views: MapView[]): { fill(of: readonly Buffer[], valueBytes: number): void; lapse(): void } => {
+  const source = new BatchSource();
+  const apply = (batch: Buffer): void => views.forEach((view) => view.applyBatches(batch));
+  return {
+    /** Those that do not stay get a time to live. */
+    fill(of, valueBytes) {
+      for (let first = 0; first < of.length; first += 100) {
+        const part = of.slice(first, first + 100);
+        const value = Buffer.alloc(valueBytes, first / 100);
+        apply(source.records(part.map((key) => ({ key, value, ttlMs: stays(key) ? undefined : TTL_MS }))));
+      }
+    },
+    lapse() {
+      source.logTime += 2 * TTL_MS;
+      apply(source.beacon());
+    },
+  };
+};
+
+describe('memory of entries that are gone', () => {
+  test('is given back, though what stays lies all over it, and that can be written to as before', () => {
+    const view = new MapView();
+    const untouched = new MapView();
+    const feed = feeding(view, untouched);
+    feed.fill(keys, 7000);
+    expect(regionBytes(view)).toBeGreaterThan(40 * MIB);
+    feed.lapse();
+    expireAll(view);
+    reclaimAll(view);
+    expect(view.entries).toBe(staying);
+    expect(regionBytes(view)).toBeLessThan(KEPT_BYTES);
+    expect(view.bytes).toBeLessThan(KEPT_BYTES);
+    feed.fill(keys, 900);
+    expect(contents(view)).toEqual(contents(untouched));
+    for (const slot of [0, 16, 17]) expect(view.addsUp(slot)).toBe(true);
+  });
+
+  test('is used again: a view that is filled again takes no more than it took', () => {
+    const view = new MapView();
+    const feed = feeding(view);
+    feed.fill(keys, 7000);
+    const full = regionBytes(view);
+    for (let round = 0; round < 3; round++) {
+      feed.lapse();
+      expireAll(view);
+      reclaimAll(view);
+      feed.fill(keys, 7000);
+      expect(view.entries).toBe(ENTRIES);
+      expect(regionBytes(view)).toBeLessThan(full + KEPT_BYTES);
+    }
+  });
+
+  test('is not touched while a snapshot is written, which is what it was to be, and is given back then', () => {
+    const view = new MapView();
+    const feed = feeding(view);
+    feed.fill(keys, 7000);
+    feed.lapse();
+    // Idle, and not given back yet.
+    expireAll(view);
+    const before = regionBytes(view);
+    const whole = snapshotOf(view);
+    const blocks = view.freeze()[Symbol.iterator]();
+    const first = Buffer.from(blocks.next().value as Buffer);
+    feed.fill(keys.filter(stays), 6999);
+    reclaimAll(view);
+    scribble(view['state'].arena, before);
+    // Not written yet.
+    const slot = view['state'].slots[15 * STAYS_EVERY]!;
+    const regions = slot['chunks'].filter(({ length }) => length > 0).map(({ region }) => region);
+    expect(regions.map((region) => slot.leaveRegion(region))).toContain(false);
+    const written = Buffer.concat([first, restOf(blocks)]);
+    expect(contents(restoreMapView([written]))).toEqual(contents(restoreMapView([whole])));
+    expect(regionBytes(view)).toBeGreaterThan(KEPT_BYTES);
+    feed.lapse();
+    expireAll(view);
+    reclaimAll(view);
+    expect(regionBytes(view)).toBeLessThan(KEPT_BYTES);
+  });
+
+  test('of slots that are stopped is given back when the snapshot that has them is written, and others are taken over', () => {
+    const view = new MapView();
+    const feed = feeding(view);
+    feed.fill(keys, 7000);
+    // There are dead entries everywhere.
+    const overwritten = keys.filter((_, n) => n % 10 === 0);
+    feed.fill(overwritten, 50);
+    const whole = snapshotOf(view);
+    const blocks = view.freeze()[Symbol.iterator]();
+    const first = Buffer.from(blocks.next().value as Buffer);
+    view.stopSlots(SLOTS);
+    expect(view.entries).toBe(0);
+    // What their indexes took is used again.
+    scribble(view['state'].indexes, MIB);
+    const written = Buffer.concat([first, restOf(blocks)]);
+    expect(contents(restoreMapView([written]))).toEqual(contents(restoreMapView([whole])));
+    expect(regionBytes(view)).toBeLessThan(2 * KEPT_BYTES);
+
+    view.adoptSlots(restoreMapView([whole]), SLOTS);
+    const other = restoreMapView([whole]);
+    expect(contents(view)).toEqual(contents(other));
+    for (const each of [view, other]) each.adoptSlots(restoreMapView([whole]), [3]);
+    expect(contents(view)).toEqual(contents(other));
+  });
+
+  test('taken over with slots is used and given back as if it had always been the view’s', () => {
+    const untouched = new MapView();
+    const view = new MapView();
+    const feed = feeding(untouched, view);
+    feed.fill(keys.slice(0, 3000), 5000);
+    view.adoptSlots(restoreMapView([snapshotOf(untouched)]), SLOTS);
+    // Indexes grow, and what they were in goes.
+    feed.fill(keys, 4000);
+    feed.lapse();
+    for (const each of [untouched, view]) expireAll(each);
+    expect(contents(view)).toEqual(contents(untouched));
+    reclaimAll(view);
+    expect(regionBytes(view)).toBeLessThan(KEPT_BYTES);
+    for (const arena of [view['state'].arena, view['state'].indexes]) expect(arena.idleBytes).toBeGreaterThanOrEqual(0);
+    expect(contents(view)).toEqual(contents(untouched));
+  });
+
+  test('an index moves to another region too', () => {
+    const view = new MapView();
+    const untouched = new MapView();
+    const feed = feeding(view, untouched);
+    feed.fill(keys, 10);
+    const { slots, indexes } = view['state'];
+    const { region } = slots[5]!['indexChunk'];
+    // Room in another one.
+    const held = Array.from({ length: 8 }, () => indexes.allocate(1.5 * MIB));
+    for (const chunk of held.slice(0, -1)) indexes.free(chunk);
+    for (const slot of slots) expect(slot?.leaveIndexRegion(region) ?? true).toBe(true);
+    expect(indexes.bytes[region]).toHaveLength(0);
+    expect(contents(view)).toEqual(contents(untouched));
+    // It grows where it is now.
+    feed.fill(
+      Array.from({ length: 3 * ENTRIES }, (_, n) => Buffer.from(`new-${n}`)),
+      20,
+    );
+    expect(contents(view)).toEqual(contents(untouched));
+  });
+});
