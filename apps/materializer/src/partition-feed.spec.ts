@@ -1,10 +1,14 @@
 import { describe, expect, test } from '@jest/globals';
-import { asOffset } from '#kernel';
+import { LoopShare, asOffset } from '#kernel';
 import type { CommandLog, TailChunk } from '#command-log';
 import { encodeBatch } from '#wire';
 import { Subject } from 'rxjs';
 import { VirtualTime } from '../../../libs/command-log/src/testing/index.js';
 import { PartitionFeed } from './partition-feed.js';
+
+const SHARE_MS = 4;
+/** Of a batch that is a step by itself. */
+const BATCH_VALUE_BYTES = 32 * 1024;
 
 const feedOf = () => {
   const time = new VirtualTime();
@@ -15,8 +19,8 @@ const feedOf = () => {
     log: { tail: () => tail } as unknown as CommandLog,
     target: { topic: 'orders', partition: 0 },
     view: { offset: asOffset(0), applyBatches: (batches) => applied.push(batches.length) },
-    clock: time,
     scheduler: time,
+    share: new LoopShare({ clock: time, scheduler: time }, SHARE_MS),
     applied: () => state.turns++,
     awaited: () => state.awaited,
   });
@@ -73,5 +77,52 @@ describe('what is committed is applied', () => {
     time.advance(0);
     expect(applied).toHaveLength(0);
     expect(state.released).toBe(1);
+  });
+
+  test('no more in a turn than there is time for, but a batch', () => {
+    const time = new VirtualTime();
+    const tail = new Subject<TailChunk>();
+    let now = 0;
+    let turn: () => void = () => undefined;
+    const share = new LoopShare(
+      {
+        clock: { wallMs: () => now, monotonicMs: () => now },
+        scheduler: { defer: (task) => (turn = task), after: () => () => undefined },
+      },
+      SHARE_MS,
+    );
+    const applied: number[] = [];
+    let took = 1;
+    const feed = new PartitionFeed({
+      log: { tail: () => tail } as unknown as CommandLog,
+      target: { topic: 'orders', partition: 0 },
+      view: {
+        offset: asOffset(0),
+        applyBatches: (batches) => {
+          applied.push(batches.length);
+          now += took;
+        },
+      },
+      scheduler: time,
+      share,
+      applied: () => undefined,
+      awaited: () => false,
+    });
+    const batch = encodeBatch([{ key: Buffer.from('k'), value: Buffer.alloc(BATCH_VALUE_BYTES) }], { createTime: 1 });
+    const batches = Buffer.concat(Array.from({ length: 10 }, () => batch));
+    tail.next({ batches, nextOffset: asOffset(11), commitOffset: asOffset(10), release: () => undefined });
+    const appliedInTurn = (): number => {
+      applied.length = 0;
+      turn();
+      return applied.length;
+    };
+    expect(appliedInTurn()).toBe(4);
+    took = 9;
+    expect(appliedInTurn()).toBe(1);
+    expect(appliedInTurn()).toBe(1);
+    took = 0.1;
+    expect(appliedInTurn()).toBe(4);
+    expect(applied).toEqual(Array(4).fill(batch.length));
+    feed.close();
   });
 });

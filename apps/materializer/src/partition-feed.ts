@@ -1,4 +1,13 @@
-import { asOffset, toTidelineError, type Clock, type Offset, type Scheduler, type TidelineError } from '#kernel';
+import {
+  asOffset,
+  repeatWithin,
+  toTidelineError,
+  type LoopShare,
+  type MsLeft,
+  type Offset,
+  type Scheduler,
+  type TidelineError,
+} from '#kernel';
 import type { CommandLog, TailChunk, Target } from '#command-log';
 import { batchLength, BATCH_HEADER_BYTES } from '#wire';
 import type { Subscription } from 'rxjs';
@@ -18,10 +27,10 @@ export interface FedView {
 
 /** Bytes applied in one turn of the event loop, so that reads are answered while a view catches up. */
 const SLICE_BYTES = 256 * 1024;
+/** Between looks at the clock. What is applied for the first time, by code that V8 has not compiled yet, takes ten times as long. */
+const STEP_BYTES = 32 * 1024;
 /** Bytes on their way from the log; a view that is slow slows its own tail and nothing else. */
 export const FEED_CREDIT_BYTES = 8 * 1024 * 1024;
-/** Time of one turn for a view that can stop in the middle: what others wait for it at most, besides its slowest event. */
-export const FEED_TURN_MS = 10;
 const RESTART_DELAY_MS = 200;
 /** To apply so little takes less than the pass of the event loop that putting it off costs. */
 const AT_ONCE_BYTES_MAX = 4096;
@@ -49,8 +58,9 @@ export class PartitionFeed {
       readonly log: CommandLog;
       readonly target: Target;
       readonly view: FedView;
-      readonly clock: Clock;
       readonly scheduler: Scheduler;
+      /** Of the turns of the event loop: what is applied at once is not counted. */
+      readonly share: LoopShare;
       /** After each slice applied. */
       readonly applied: () => void;
       /** Somebody waits for what comes next: it is applied at once. */
@@ -69,6 +79,10 @@ export class PartitionFeed {
     return asOffset(Math.max(this.knownCommit, this.options.view.offset));
   }
 
+  get isClosed(): boolean {
+    return this.closed;
+  }
+
   private start(): void {
     const { log, target, view } = this.options;
     this.subscription = log.tail(target, asOffset(view.offset + 1), { creditBytes: FEED_CREDIT_BYTES }).subscribe({
@@ -78,7 +92,7 @@ export class PartitionFeed {
         this.chunks.push(chunk);
         if (this.scheduled) return;
         // Applying much takes its time, and those who wait for the log's word alone are answered at the end of this turn.
-        if (chunk.batches.length <= AT_ONCE_BYTES_MAX || this.options.awaited()) this.work();
+        if (chunk.batches.length <= AT_ONCE_BYTES_MAX || this.options.awaited()) this.work(this.options.share.begin());
         else this.workLater();
       },
       error: (error: unknown) => this.restart(toTidelineError(error)),
@@ -102,7 +116,7 @@ export class PartitionFeed {
   resume(): void {
     if (!this.held) return;
     this.held = false;
-    if (!this.scheduled) this.work();
+    if (!this.scheduled) this.work(this.options.share.begin());
   }
 
   /** The view is given nothing more until what is returned is called; then from the next turn on. */
@@ -119,40 +133,46 @@ export class PartitionFeed {
 
   private workLater(): void {
     this.scheduled = true;
-    this.options.scheduler.defer(this.work);
+    this.options.share.run(this.work);
   }
 
-  private readonly work = (): void => {
+  private readonly work = (left: MsLeft): void => {
     this.scheduled = false;
     if (this.closed || this.held || this.holds > 0) return;
     if (this.options.full?.() === true) {
       this.held = true;
       return;
     }
-    const { view, clock } = this.options;
     let budget = SLICE_BYTES;
-    const began = clock.monotonicMs();
-    const overdue = (): boolean => clock.monotonicMs() - began >= FEED_TURN_MS;
-    while (this.chunks.length > 0 && budget > 0) {
-      const chunk = this.chunks[0];
-      const until = sliceEnd(chunk.batches, this.at, budget);
-      const slice = chunk.batches.subarray(this.at, until);
-      if (slice.length > 0) {
-        if (!view.applyWithin) view.applyBatches(slice);
-        else if (!view.applyWithin(slice, overdue)) break;
-        this.appliedBytes += slice.length;
-      }
-      budget -= slice.length;
-      this.at = until;
-      if (this.at >= chunk.batches.length) {
-        this.chunks.shift();
-        this.at = 0;
-        chunk.release();
-      }
-    }
+    repeatWithin(left, () => {
+      if (this.chunks.length === 0) return false;
+      const applied = this.applyStep(Math.min(budget, STEP_BYTES), left);
+      budget -= applied;
+      return applied >= 0 && budget > 0;
+    });
     this.options.applied();
     if (this.chunks.length > 0 && !this.scheduled) this.workLater();
   };
+
+  /** About so many bytes of the first chunk, at least a batch. Returns how many; −1: the view got to no end with them. */
+  private applyStep(bytes: number, left: MsLeft): number {
+    const { view } = this.options;
+    const chunk = this.chunks[0];
+    const until = sliceEnd(chunk.batches, this.at, bytes);
+    const slice = chunk.batches.subarray(this.at, until);
+    if (slice.length > 0) {
+      if (!view.applyWithin) view.applyBatches(slice);
+      else if (!view.applyWithin(slice, () => left() <= 0)) return -1;
+      this.appliedBytes += slice.length;
+    }
+    this.at = until;
+    if (this.at >= chunk.batches.length) {
+      this.chunks.shift();
+      this.at = 0;
+      chunk.release();
+    }
+    return slice.length;
+  }
 
   private dropChunks(): void {
     for (const chunk of this.chunks.splice(0)) chunk.release();

@@ -7,6 +7,7 @@ import {
   asOffset,
   toTidelineError,
   type Clock,
+  type LoopShare,
   type Offset,
   type Scheduler,
 } from '#kernel';
@@ -39,6 +40,8 @@ export interface PartitionKeeperOptions {
   readonly log: CommandLog;
   readonly clock: Clock;
   readonly scheduler: Scheduler;
+  /** Of the turns of the event loop. */
+  readonly share: LoopShare;
   readonly source: SnapshotSource;
   readonly topic: string;
   readonly mapOptions: MapViewOptions;
@@ -467,11 +470,11 @@ export class PartitionKeeper {
   }
 
   private feed(view: MapView, parts: Repair): Promise<TidelineError | null> {
-    const { log, scheduler, topic, source } = this.options;
+    const { log, share, topic, source } = this.options;
     return new Promise((resolve) => {
       this.repair = new SlotRepair({
         log,
-        scheduler,
+        share,
         target: { topic, partition: source.partition },
         view,
         ...parts,

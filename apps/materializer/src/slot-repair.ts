@@ -1,5 +1,5 @@
 import type { CommandLog, TailChunk, Target } from '#command-log';
-import { TidelineError, asOffset, toTidelineError, type Offset, type Scheduler } from '#kernel';
+import { TidelineError, asOffset, toTidelineError, type LoopShare, type Offset } from '#kernel';
 import type { MapView, SlotDigests } from '#views';
 import { BATCH_HEADER_BYTES, batchLastOffset, batchLength } from '#wire';
 import type { Subscription } from 'rxjs';
@@ -31,7 +31,8 @@ export class SlotRepair {
     private readonly options: {
       readonly log: CommandLog;
       readonly target: Target;
-      readonly scheduler: Scheduler;
+      /** Of the turns of the event loop. */
+      readonly share: LoopShare;
       readonly view: MapView;
       readonly slots: readonly number[];
       /** Of these slots alone. */
@@ -64,7 +65,7 @@ export class SlotRepair {
   wake(): void {
     if (this.scheduled || this.ended) return;
     this.scheduled = true;
-    this.options.scheduler.defer(this.work);
+    this.options.share.run(this.work);
   }
 
   private readonly work = (): void => {

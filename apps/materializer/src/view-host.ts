@@ -1,5 +1,15 @@
 import type { Archive, ArchiveGaps } from '#catalog';
-import { TidelineError, asOffset, assert, type Clock, type Offset, type Scheduler } from '#kernel';
+import {
+  LoopShare,
+  TidelineError,
+  asOffset,
+  assert,
+  repeatWithin,
+  type Clock,
+  type MsLeft,
+  type Offset,
+  type Scheduler,
+} from '#kernel';
 import type { ClusterDescription, CommandLog, TopicDescription } from '#command-log';
 import {
   MapView,
@@ -31,13 +41,12 @@ import { ArchiveReader } from './archive-reader.js';
 import { ArchiveSource } from './archive-source.js';
 import { ArchiveWriter } from './archive-writer.js';
 import { DigestWatch, type DigestMismatch } from './digest-watch.js';
+import { Housekeeping } from './housekeeping.js';
 import { HostUpkeep } from './host-upkeep.js';
 import {
   SUPERSEDED,
-  askForTime,
   closePartition,
   closeView,
-  isOpen,
   positionOf,
   type HostedPartition,
   type HostedView,
@@ -55,17 +64,13 @@ import { partitionStatsOf, statsOf, type PartitionStats } from './view-stats.js'
 import { SnapshotRounds } from './snapshot-rounds.js';
 import type { SnapshotSource, SnapshotStore } from './snapshot-store.js';
 
-/** Expired entries removed from memory in one go, so that a million of them do not stop the process. */
-const EXPIRE_SLICE = 1000;
-/** The same in time, and between looks at the clock. */
-const EXPIRE_SLICE_MS = 4;
-const EXPIRE_STEP = 50;
-/** Keys put in order in one go before a scan. */
-const SCAN_SLICE_KEYS = 500;
-/** Memory is given back for so long in one go, and so much between looks at the clock. */
-const RECLAIM_SLICE_MS = 4;
-const RECLAIM_STEP_BYTES = 64 * 1024;
-const HOUSEKEEPING_MS = 100;
+/**
+ * Of each turn of the event loop, for what is done besides answering: applying, expiring, putting keys in order. All views share it, and who asks waits for
+ * it at most, besides one step that takes longer.
+ */
+const TURN_SHARE_MS = 4;
+/** Keys put in order before a scan between looks at the clock. */
+const SCAN_STEP_KEYS = 100;
 
 /**
  * The views this process hosts: one of its own name for every topic that has one, built from the committed log and from nothing else.
@@ -74,7 +79,8 @@ const HOUSEKEEPING_MS = 100;
 export class ViewHost implements ViewQuery {
   private readonly views = new Map<string, HostedView>();
   private readonly subscription: Subscription;
-  private cancelHousekeeping: (() => void) | null = null;
+  private readonly share: LoopShare;
+  private readonly housekeeping: Housekeeping;
   private closed = false;
   /** Ends when all restoring asked for so far has. */
   private restoring: Promise<void> = Promise.resolve();
@@ -144,8 +150,16 @@ export class ViewHost implements ViewQuery {
       !archive || peers === null || gaps !== undefined,
       'what is skipped with the snapshots of others must be kept',
     );
+    this.share = new LoopShare(options, TURN_SHARE_MS);
     this.subscription = options.log.changes.subscribe((cluster) => this.follow(cluster));
-    this.cancelHousekeeping = options.scheduler.after(HOUSEKEEPING_MS, this.housekeeping);
+    this.housekeeping = new Housekeeping({
+      log: options.log,
+      clock,
+      scheduler,
+      share: this.share,
+      views: () => this.views.values(),
+      expired: (view, partition, count) => this.expired(view, partition, count),
+    });
     this.rounds = !snapshots
       ? null
       : new SnapshotRounds({
@@ -250,6 +264,7 @@ export class ViewHost implements ViewQuery {
       };
       const keeper: PartitionKeeper = new PartitionKeeper({
         ...this.options,
+        share: this.share,
         store: snapshots?.store ?? null,
         peers: snapshots?.peers ?? null,
         gap: settings.archive === true ? (this.gapFillers?.of(source) ?? null) : null,
@@ -283,11 +298,25 @@ export class ViewHost implements ViewQuery {
 
   /** Puts the keys of a view in order a few at a time, before its first scan: of a large one that takes seconds. */
   private async prepareScan({ view: name, partition }: { view: string; partition: number }): Promise<void> {
-    for (;;) {
+    const prepare = (): boolean => {
       const { view, projection } = this.readable(name, partition);
-      if ((projection ?? view).prepareScan(SCAN_SLICE_KEYS)) return;
-      await this.turn();
-    }
+      return (projection ?? view).prepareScan(SCAN_STEP_KEYS);
+    };
+    if (prepare()) return;
+    while (await this.inShare((left) => repeatWithin(left, () => !prepare())));
+  }
+
+  /** What the step returns, in a turn in which there is time for it. */
+  private inShare<T>(step: (left: MsLeft) => T): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.share.run((left) => {
+        try {
+          resolve(step(left));
+        } catch (error) {
+          reject(error as Error);
+        }
+      });
+    });
   }
 
   private turn(): Promise<void> {
@@ -360,8 +389,8 @@ export class ViewHost implements ViewQuery {
       log,
       target: { topic, partition },
       view: projection ?? view,
-      clock,
       scheduler,
+      share: this.share,
       applied: () => {
         waiters.reached(view.offset);
         if (projection?.halt) waiters.failAll(haltedError(name, projection));
@@ -689,50 +718,9 @@ export class ViewHost implements ViewQuery {
     this.archiveFailed = listener;
   }
 
-  /** Removes what has expired and gives memory back, a little at a time. */
-  private readonly housekeeping = (): void => {
-    if (this.closed) return;
-    let busy = false;
-    for (const { name, topic, partitions } of this.views.values()) {
-      for (const hosted of partitions.filter(isOpen)) {
-        const { view } = hosted;
-        if (hosted.archiver) {
-          hosted.archiver.work();
-        } else {
-          if (this.expireSlice(name, hosted)) busy = true;
-        }
-        this.reclaimSlice(view);
-        askForTime(topic, hosted, this.options.log, this.options.clock.wallMs());
-      }
-    }
-    if (busy) this.options.scheduler.defer(this.housekeeping);
-    else this.cancelHousekeeping = this.options.scheduler.after(HOUSEKEEPING_MS, this.housekeeping);
-  };
-
   /** A slot here, or on another host, is not what it must be. */
   onMismatch(listener: (mismatch: DigestMismatch) => void): void {
     this.mismatchFound = listener;
-  }
-
-  /** As many of what has expired as the slice allows; true: there may be more. */
-  private expireSlice(name: string, { view, partition }: HostedPartition): boolean {
-    const { clock } = this.options;
-    const until = clock.monotonicMs() + EXPIRE_SLICE_MS;
-    let removed = 0;
-    let more = true;
-    while (more && removed < EXPIRE_SLICE && clock.monotonicMs() < until) {
-      const step = view.expire({ until: view.logTime, max: EXPIRE_STEP });
-      removed += step;
-      more = step === EXPIRE_STEP;
-    }
-    if (removed > 0) this.expired(name, partition, removed);
-    return more;
-  }
-
-  private reclaimSlice(view: MapView): void {
-    const { clock } = this.options;
-    const until = clock.monotonicMs() + RECLAIM_SLICE_MS;
-    while (view.reclaim(RECLAIM_STEP_BYTES) > 0 && clock.monotonicMs() < until);
   }
 
   /** A snapshot could not be written; the one before is still there. */
@@ -751,7 +739,7 @@ export class ViewHost implements ViewQuery {
     this.rounds?.close();
     this.digestWatch?.close();
     this.options.snapshots?.peers?.close();
-    this.cancelHousekeeping?.();
+    this.housekeeping.close();
     this.subscription.unsubscribe();
     this.projected.close();
     for (const view of this.views.values()) closeView(view);

@@ -6,6 +6,7 @@ export * from './errors.js';
 export * from './event-loop-turn.js';
 export * from './key-hash.js';
 export * from './limits.js';
+export * from './loop-share.js';
 export * from './rng.js';
 export * from './running-time.js';
 export * from './turns.js';
