@@ -106,6 +106,8 @@ export class TurnWatch {
   });
   private over = false;
   private longest: Turn | null = null;
+  /** Of the turns in which, and shortly before which, the machine had its processors to itself. */
+  private longestUndisturbedMs = 0;
   /** Of any turn. */
   private mostCpuUs = 0;
   private mostRanNs = 0;
@@ -123,15 +125,17 @@ export class TurnWatch {
     while (!this.over) {
       await turn();
       const ended = this.counters();
-      const isLongest = this.longest === null || ended.atMs - began.atMs > lengthOf(this.longest);
+      const ms = ended.atMs - began.atMs;
+      const isLongest = this.longest === null || ms > lengthOf(this.longest);
       this.mostCpuUs = Math.max(this.mostCpuUs, ended.cpuUs - began.cpuUs);
       this.mostRanNs = Math.max(this.mostRanNs, ended.ranNs - began.ranNs);
       let stolenInIt = 0;
-      if (isLongest || ended.atMs - stolenAtMs >= STOLEN_EVERY_MS) {
+      if (ms > this.longestUndisturbedMs || ended.atMs - stolenAtMs >= STOLEN_EVERY_MS) {
         const now = this.stolenMs();
         stolenInIt = now - stolenMs;
         stolenMs = now;
         stolenAtMs = ended.atMs;
+        if (stolenInIt === 0) this.longestUndisturbedMs = Math.max(this.longestUndisturbedMs, ms);
       }
       if (isLongest) this.longest = { began, ended, stolenMs: stolenInIt };
       // What was just looked at is not of the next turn.
@@ -168,6 +172,7 @@ export class TurnWatch {
     const longest = this.longest!;
     return {
       'pause ms': lengthOf(longest),
+      ...(this.machine && { 'pause with nothing taken from the machine ms': this.longestUndisturbedMs }),
       'pause CPU ms': this.mostCpuUs / 1000,
       ...(this.schedule && { 'pause CPU of its thread ms': this.mostRanNs / NS_PER_MS }),
       ...this.spentOn(longest),
