@@ -1,7 +1,8 @@
 /**
  * A map view at size, in a process of its own; what it takes and how long it holds up everything else, on the path a host goes.
  *
- *   node --expose-gc view-map-probe.js ENTRIES DIRECTORY
+ *   node --expose-gc view-map-probe.js alone ENTRIES
+ *   node --expose-gc view-map-probe.js hosted ENTRIES DIRECTORY
  */
 import { ByteWriter, asOffset, systemClock, systemScheduler } from '#kernel';
 import { nodeFileSystem } from '#storage';
@@ -15,7 +16,7 @@ import { TurnWatch } from './longest-turn.js';
 import { setsOf } from './stamped-batches.js';
 import { VALUE } from './workload.js';
 
-const [entriesText, directory] = process.argv.slice(2);
+const [part, entriesText, directory] = process.argv.slice(2);
 const entries = Number(entriesText);
 const EXPIRING = Math.min(1_000_000, entries);
 const TTL_MS = 60_000;
@@ -199,9 +200,7 @@ const hosted = async (): Promise<Record<string, number>> => {
 };
 
 const main = async (): Promise<void> => {
-  const figures = { ...(await alone()) };
-  collect();
-  Object.assign(figures, await hosted());
+  const figures = await (part === 'alone' ? alone() : hosted());
   process.send!(figures, undefined, undefined, () => process.exit(0));
 };
 
