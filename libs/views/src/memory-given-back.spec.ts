@@ -4,7 +4,7 @@ import { hashKey, slotOf } from '#kernel';
 import type { Arena } from './arena.js';
 import { MapView } from './map-view.js';
 import { restoreMapView } from './map-view-restorer.js';
-import { BatchSource, snapshotOf } from './testing/index.js';
+import { BatchSource, keysOfSlot, snapshotOf } from './testing/index.js';
 
 const MIB = 1024 * 1024;
 const ENTRIES = 6000;
@@ -171,6 +171,33 @@ describe('memory of entries that are gone', () => {
     expect(regionBytes(view)).toBeLessThan(KEPT_BYTES);
     for (const arena of [view['state'].arena, view['state'].indexes]) expect(arena.idleBytes).toBeGreaterThanOrEqual(0);
     expect(contents(view)).toEqual(contents(untouched));
+  });
+
+  test('of a large entry that was given away is not used again, before a snapshot or after', () => {
+    const source = new BatchSource();
+    const first = new MapView();
+    const ofOneSlot = keysOfSlot(5, 60);
+    // Large and small in turn, so that a section of the snapshot has both.
+    const sizes = [40_000, 10, 300, 90_000, 33_000, 2000];
+    first.applyBatches(
+      source.records(ofOneSlot.map((key, n) => ({ key, value: Buffer.alloc(sizes[n % sizes.length], n) }))),
+    );
+    const restored = restoreMapView([snapshotOf(first)]);
+    expect(contents(restored)).toEqual(contents(first));
+    const next = source.records(ofOneSlot.map((key) => ({ key, value: null })));
+    for (const view of [first, restored]) {
+      const [slot] = view['state'].slots.filter((one) => one !== null);
+      // Nothing else is in its chunks.
+      expect(slot.deadBytes).toBe(0);
+      expect(slot['chunks'].reduce((sum, { used }) => sum + used, 0)).toBe(slot.liveBytes);
+      const given = ofOneSlot.map((key) => view.get(key, view.logTime)!.value);
+      view.applyBatches(next);
+      reclaimAll(view);
+      scribble(view['state'].arena, 8 * MIB);
+      for (const [n, value] of given.entries()) {
+        expect(value.equals(Buffer.alloc(sizes[n % sizes.length], n))).toBe(true);
+      }
+    }
   });
 
   test('an index moves to another region too', () => {

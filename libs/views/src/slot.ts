@@ -474,15 +474,27 @@ export class Slot {
     if (buckets !== this.buckets) this.resize(buckets);
   }
 
-  /** Makes room for this many bytes of entries in one chunk, at most CHUNK_BYTES_MAX. */
-  reserveBytes(bytes: number): void {
-    if (bytes > this.head.length - this.head.used) this.addHead(Math.min(bytes, CHUNK_BYTES_MAX));
+  /**
+   * Copies entries that lie one after the other, up to CHUNK_BYTES_MAX, in one go. They are there only once they have been adopted. Returns the location
+   * of the first; of another it is so many times ENTRY_ALIGNMENT more as it lies behind it.
+   */
+  append(entries: Buffer): number {
+    if (entries.length > this.head.length - this.head.used) this.addHead(entries.length);
+    const { head } = this;
+    const start = head.used;
+    entries.copy(head.bytes, head.start + start);
+    head.used = start + entries.length;
+    return ((this.headNumber << POSITION_BITS) | (start / ENTRY_ALIGNMENT)) >>> 0;
   }
 
-  /** Copies the entry that is in the scratch, which was checked. False: its key is there already. */
-  insert(hash: number): boolean {
+  /** The last bytes of what was appended are not to be adopted. */
+  takeBack(bytes: number): void {
+    this.head.used -= bytes;
+  }
+
+  /** The entry that is in the scratch was checked, and appended so that it is at this location. False: its key is there already. */
+  adopt(hash: number, location: number): boolean {
     const { entry } = this;
-    const { start, end, expiresAt } = entry;
     this.makeRoom();
     const { index, indexStart } = this;
     const mask = this.buckets - 1;
@@ -492,18 +504,23 @@ export class Slot {
       if (this.find(hash, entry.chunk, entry.keyStart, entry.keyEnd) >= 0) return false;
     }
     index[indexStart + 2 * bucket] = hash;
-    index[indexStart + 2 * bucket + 1] = this.copyIn(entry);
+    index[indexStart + 2 * bucket + 1] = location;
     this.count++;
-    this.liveBytes += end - start;
-    if (expiresAt !== Infinity) {
+    this.liveBytes += entry.end - entry.start;
+    if (entry.expiresAt !== Infinity) {
       this.expiring++;
-      this.expiries.push(expiresAt, hash);
+      this.expiries.push(entry.expiresAt, hash);
     }
     this.enter(hash, entry.offset, entry.digestLaneA(hash));
     return true;
   }
 
-  /** All entries are inserted. False: they do not add up to the digest. */
+  /** The same of an entry that was not appended. */
+  insert(hash: number): boolean {
+    return this.adopt(hash, this.copyIn(this.entry));
+  }
+
+  /** All entries are adopted. False: they do not add up to the digest. */
   closeWith(digest: { a: number; b: number; removedA: number; removedB: number }): boolean {
     this.removedA = digest.removedA | 0;
     this.removedB = digest.removedB | 0;

@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
-import { TidelineError, asLogTime, asOffset, assert, hashKey, slotOf, wordsOf, type ByteReader } from '#kernel';
+import { TidelineError, asLogTime, asOffset, assert, hashKey, slotOf, type ByteReader } from '#kernel';
 import type { ExportedEntry } from '#wire';
-import type { Slot } from './slot.js';
+import { CHUNK_BYTES_MAX, SHARED_ENTRY_BYTES_MAX, type Slot } from './slot.js';
 import {
   MAGIC,
   Section,
@@ -16,10 +16,14 @@ import {
   type SlotPlace,
   type SnapshotTable,
 } from './snapshot-v2.js';
+import { ENTRY_ALIGNMENT } from './stored-entry.js';
 import { ViewState, type ViewStateOptions } from './view-state.js';
 
 /** Room is made at once for this many entries of a slot at most. */
 const RESERVED_ENTRIES_MAX = 2 ** 20;
+
+/** In the place of a location. */
+const NOT_APPENDED = -1;
 
 /** Reads head and results into an empty state. */
 class PreambleReader {
@@ -96,8 +100,8 @@ class SlotReader {
   private readEntries(body: Buffer, slot: Slot): void {
     const { state } = this;
     const { entry } = state;
-    const words = wordsOf(body);
-    slot.reserveBytes(body.length);
+    // In one go, up to the first entry that has to lie by itself; what comes from there on is put in one by one.
+    let appended = body.length <= CHUNK_BYTES_MAX ? slot.append(body) : NOT_APPENDED;
     let at = 0;
     while (at < body.length) {
       if (!entry.readChecked(body, at, body.length)) damaged('an entry does not parse');
@@ -106,9 +110,13 @@ class SlotReader {
       }
       const hash = hashKey(body, entry.keyStart, entry.keyEnd);
       if (slotOf(hash) !== slot.number) damaged('an entry is in the wrong slot');
+      if (appended !== NOT_APPENDED && entry.end - at > SHARED_ENTRY_BYTES_MAX) {
+        slot.takeBack(body.length - at);
+        appended = NOT_APPENDED;
+      }
+      const isNew = appended === NOT_APPENDED ? slot.insert(hash) : slot.adopt(hash, appended + at / ENTRY_ALIGNMENT);
+      if (!isNew) damaged('a key comes twice');
       at = entry.end;
-      entry.words = words;
-      if (!slot.insert(hash)) damaged('a key comes twice');
     }
   }
 

@@ -186,11 +186,15 @@ export const addSection = (
   return crc32(ends[1], crc32Combine(crc32(ends[0], before), crc, bodyBytes + 1));
 };
 
-/** Cuts bytes that come in pieces of any size into sections, and checks their checksums. */
+const NO_BYTES = Buffer.alloc(0);
+
+/** Cuts bytes that come in pieces of any size into sections, and checks their checksums. A body is good until the next piece is pushed or the next section visited. */
 export class SectionReader {
   private readonly head = Buffer.alloc(SECTION_HEAD_BYTES);
   private readonly crc = Buffer.alloc(CRC_BYTES);
   private body: Buffer | null = null;
+  /** Bodies are made in it one after the other. */
+  private memory = NO_BYTES;
   /** Bytes of the section at hand that have come. */
   private got = 0;
   /** Of all sections so far. */
@@ -209,7 +213,8 @@ export class SectionReader {
         if (this.got < SECTION_HEAD_BYTES) continue;
         const length = readU32(this.head, 0);
         if (length > SECTION_BYTES_MAX) damaged(`a section of ${length} bytes`);
-        this.body = Buffer.allocUnsafeSlow(length);
+        if (length > this.memory.length) this.memory = Buffer.allocUnsafeSlow(length);
+        this.body = this.memory.subarray(0, length);
         continue;
       }
       const body = this.body!;
