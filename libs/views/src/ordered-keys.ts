@@ -6,6 +6,7 @@ import { copyBytes } from './stored-entry.js';
  *
  *     reference   where a key lies: chunk number (16 bits) · start / 4 within the chunk (16 bits)
  *     blocks      sorted references, up to BLOCK_KEYS_MAX a block, blocks in order and never empty
+ *     firsts      the first reference of each block, side by side: what is looked through for the block of a key
  *     pending     references that came since the last `merge`, in any order, perhaps of keys that are gone or known
  *
  * `add` only appends to pending; `merge` sorts them in, in slices; `remove` takes a key out at once. Bytes of removed keys are not
@@ -16,6 +17,9 @@ const CHUNKS_MAX = 2 ** 16;
 const BLOCK_KEYS_MAX = 512;
 const LENGTH_BYTES = 4;
 const PENDING_MIN = 64;
+/** Room for so many is kept when none are pending any more: the keys of another slot may come next. */
+const PENDING_KEPT = 16_384;
+const FIRSTS_MIN = 64;
 
 interface Block {
   readonly references: Uint32Array;
@@ -29,6 +33,7 @@ export class OrderedKeys {
   private chunkUsed = CHUNK_BYTES;
   private chunkBytes = 0;
   private readonly blocks: Block[] = [];
+  private firsts = new Uint32Array(FIRSTS_MIN);
   private pending = new Uint32Array(PENDING_MIN);
   private pendingCount = 0;
   /** Found by `lowerBound`. */
@@ -36,7 +41,8 @@ export class OrderedKeys {
   private keyAt = 0;
 
   get bytes(): number {
-    return this.chunkBytes + this.blocks.length * BLOCK_KEYS_MAX * 4 + this.pending.byteLength;
+    const { chunkBytes, blocks, firsts, pending } = this;
+    return chunkBytes + blocks.length * BLOCK_KEYS_MAX * 4 + firsts.byteLength + pending.byteLength;
   }
 
   get pendingKeys(): number {
@@ -57,11 +63,11 @@ export class OrderedKeys {
   merge(max: number, exists: (key: Buffer) => boolean): void {
     const count = Math.min(max, this.pendingCount);
     if (count === 0) return;
-    const slice = this.pending.slice(this.pendingCount - count, this.pendingCount);
+    const slice = this.pending.subarray(this.pendingCount - count, this.pendingCount);
     this.pendingCount -= count;
-    if (this.pendingCount === 0 && this.pending.length > PENDING_MIN) this.pending = new Uint32Array(PENDING_MIN);
     slice.sort((a, b) => this.compareReferences(a, b));
     for (const reference of slice) if (exists(this.keyOf(reference))) this.insert(reference);
+    if (this.pendingCount === 0 && this.pending.length > PENDING_KEPT) this.pending = new Uint32Array(PENDING_MIN);
   }
 
   remove(bytes: Uint8Array, start: number, end: number): void {
@@ -69,7 +75,8 @@ export class OrderedKeys {
     const block = this.blocks[this.blockAt];
     block.references.copyWithin(this.keyAt, this.keyAt + 1, block.count);
     block.count--;
-    if (block.count === 0) this.blocks.splice(this.blockAt, 1);
+    if (block.count === 0) this.dropBlock(this.blockAt);
+    else if (this.keyAt === 0) this.firsts[this.blockAt] = block.references[0];
   }
 
   /** Calls `visit` with the keys from `from` (exclusive if told) on until it returns false. Merged keys only. */
@@ -131,12 +138,12 @@ export class OrderedKeys {
 
   /** Sets blockAt and keyAt to the first key not below the bytes; true when it equals them. */
   private lowerBound(bytes: Uint8Array, start: number, end: number): boolean {
-    const { blocks } = this;
+    const { blocks, firsts } = this;
     let low = 0;
     let high = blocks.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.compare(blocks[middle].references[0], bytes, start, end) <= 0) low = middle + 1;
+      if (this.compare(firsts[middle], bytes, start, end) <= 0) low = middle + 1;
       else high = middle;
     }
     // The last block that starts at or below the bytes, or the first one.
@@ -166,7 +173,7 @@ export class OrderedKeys {
     const at = (reference & 0xffff) * 4;
     const start = at + LENGTH_BYTES;
     if (this.lowerBound(chunk, start, start + chunk.readUInt32LE(at))) return;
-    if (blocks.length === 0) blocks.push({ references: new Uint32Array(BLOCK_KEYS_MAX), count: 0 });
+    if (blocks.length === 0) this.addBlock(0, { references: new Uint32Array(BLOCK_KEYS_MAX), count: 0 });
     let block = blocks[this.blockAt];
     if (block.count === BLOCK_KEYS_MAX) {
       // A run of rising keys leaves full blocks behind, any other half full ones.
@@ -175,8 +182,9 @@ export class OrderedKeys {
       const right: Block = { references: new Uint32Array(BLOCK_KEYS_MAX), count: BLOCK_KEYS_MAX - kept };
       right.references.set(block.references.subarray(kept));
       block.count = kept;
-      blocks.splice(this.blockAt + 1, 0, right);
+      this.addBlock(this.blockAt + 1, right);
       if (this.keyAt > kept || last) {
+        this.blockAt++;
         this.keyAt -= kept;
         block = right;
       }
@@ -184,5 +192,25 @@ export class OrderedKeys {
     block.references.copyWithin(this.keyAt + 1, this.keyAt, block.count);
     block.references[this.keyAt] = reference;
     block.count++;
+    if (this.keyAt === 0) this.firsts[this.blockAt] = reference;
+  }
+
+  /** `firsts` has its first key, if it has one by now. */
+  private addBlock(at: number, block: Block): void {
+    const { blocks } = this;
+    const count = blocks.length;
+    if (count === this.firsts.length) {
+      const grown = new Uint32Array(count * 2);
+      grown.set(this.firsts);
+      this.firsts = grown;
+    }
+    blocks.splice(at, 0, block);
+    this.firsts.copyWithin(at + 1, at, count);
+    this.firsts[at] = block.references[0];
+  }
+
+  private dropBlock(at: number): void {
+    this.firsts.copyWithin(at, at + 1, this.blocks.length);
+    this.blocks.splice(at, 1);
   }
 }
