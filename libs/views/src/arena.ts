@@ -124,6 +124,8 @@ export class Arena {
   private readonly freeNumbers: number[] = [];
   /** Of all regions. */
   private regionBytes = 0;
+  /** Of all regions, up to where they were ever written to. */
+  private touchedBytes = 0;
   /** Of all chunks. */
   private chunkBytes = 0;
   private emptyRegions = 0;
@@ -134,9 +136,7 @@ export class Arena {
 
   /** What no chunk takes of the memory that was ever written to. */
   get idleBytes(): number {
-    let touched = 0;
-    for (const region of this.regions) if (region !== null) touched += region.top;
-    return touched - this.chunkBytes;
+    return this.touchedBytes - this.chunkBytes;
   }
 
   /** At least as long. What it holds is not defined. */
@@ -194,10 +194,11 @@ export class Arena {
       if (region === null) this.freeNumbers.push(base + number);
     }
     this.regionBytes += other.regionBytes;
+    this.touchedBytes += other.touchedBytes;
     this.chunkBytes += other.chunkBytes;
     this.emptyRegions += other.emptyRegions;
     for (const list of [other.regions, other.bytes, other.words, other.numbers, other.freeNumbers]) list.length = 0;
-    other.regionBytes = other.chunkBytes = other.emptyRegions = 0;
+    other.regionBytes = other.touchedBytes = other.chunkBytes = other.emptyRegions = 0;
     return base;
   }
 
@@ -231,7 +232,9 @@ export class Arena {
   private cut(number: number, bytes: number): ArenaChunk {
     const region = this.regions[number]!;
     if (region.isEmpty && !region.isOwn) this.emptyRegions--;
+    const { top } = region;
     const start = region.cut(bytes);
+    this.touchedBytes += region.top - top;
     this.chunkBytes += bytes;
     return new ArenaChunk(number, this.bytes[number], this.words[number], this.numbers[number], start, bytes);
   }
@@ -255,7 +258,9 @@ export class Arena {
 
   /** Whoever still holds its bytes keeps them. */
   private dropRegion(number: number): void {
-    this.regionBytes -= this.regions[number]!.length;
+    const { length, top } = this.regions[number]!;
+    this.regionBytes -= length;
+    this.touchedBytes -= top;
     this.setRegion(number, null, NO_BYTES, NO_WORDS, NO_NUMBERS);
     this.freeNumbers.push(number);
   }
