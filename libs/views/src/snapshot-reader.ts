@@ -290,19 +290,24 @@ export class SlotsReader {
 /** The live entries of a snapshot, slot by slot, for an export. */
 export class SnapshotEntries {
   private readonly reader: SlotsReader;
+  /** Whose entries were given last: they lie in its memory. */
+  private given: number | null = null;
 
   /** @throws TidelineError `storage-damaged` | `unsupported-version` */
   constructor(preamble: Buffer, table: SnapshotTable) {
     this.reader = new SlotsReader(preamble, table);
   }
 
-  /** All bytes of the slot; in no order. @throws TidelineError `storage-damaged` */
+  /** `bytes`: all of the slot. In no order, and good until those of another slot are asked for. @throws TidelineError `storage-damaged` */
   entriesOf(place: SlotPlace, bytes: Buffer): ExportedEntry[] {
     const { reader } = this;
     const { state } = reader;
+    if (this.given !== null) state.dropSlot(this.given);
+    this.given = null;
     reader.begin(place);
     reader.push(bytes);
     reader.end();
+    this.given = place.slot;
     const entries: ExportedEntry[] = [];
     state.slots[place.slot]!.forEach((_hash, stored) => {
       if (stored.expiresAt <= state.logTime) return;
@@ -315,7 +320,6 @@ export class SnapshotEntries {
         dataType: stored.dataType < 0 ? null : state.dataTypes.names[stored.dataType],
       });
     });
-    state.dropSlot(place.slot);
     return entries;
   }
 }

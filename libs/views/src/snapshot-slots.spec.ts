@@ -4,6 +4,7 @@ import { encodeConditionalOp, encodeOp, PUT_IF, type RecordInput } from '#wire';
 import { DIGEST_MARK_RECORDS } from './digest-marks.js';
 import { MapView, type MapViewOptions } from './map-view.js';
 import { MapViewSlotsRestorer, restoreMapView } from './map-view-restorer.js';
+import { SnapshotEntries } from './snapshot-reader.js';
 import {
   SNAPSHOT_FOOTER_BYTES,
   decodeSnapshotFooter,
@@ -278,4 +279,30 @@ describe('digests', () => {
     expect(view.addsUp(damaged)).toBe(false);
     if (slot !== damaged) expect(view.addsUp(slot)).toBe(true);
   });
+});
+
+test('the live entries of a snapshot are given slot by slot, and are good until those of the next are asked for', () => {
+  const source = new BatchSource();
+  const view = applied(history(source, 200));
+  source.logTime += 300;
+  view.applyBatches(source.beacon());
+  const file = snapshotOf(view);
+  const table = tableOf(file);
+  const entries = new SnapshotEntries(file.subarray(0, table.preambleBytes), table);
+  let count = 0;
+  for (const place of table.slots) {
+    const given = entries.entriesOf(place, file.subarray(place.position, place.position + place.bytes));
+    // Whoever takes memory now does not get theirs.
+    const { arena } = entries['reader'].state;
+    const chunks = Array.from({ length: 8 }, () => arena.allocate(512));
+    for (const { bytes: region, start, length } of chunks) region.fill(0xff, start, start + length);
+    for (const chunk of chunks) arena.free(chunk);
+    for (const { key, value, contentType } of given) {
+      expect(view.get(key, view.logTime)).toMatchObject({ value: Buffer.from(value), contentType });
+    }
+    count += given.length;
+  }
+  const everything = { prefix: bytes(''), after: null, limit: 1e6, bytesMax: Infinity, values: false };
+  expect(count).toBe(view.scan({ ...everything, time: view.logTime }).entries.length);
+  expect(count).toBeLessThan(view.entries);
 });
