@@ -104,6 +104,19 @@ describe('an arena', () => {
     expect(other.allocate(10).region).toBe(0);
   });
 
+  test('does not take over a region that nothing is in', () => {
+    const arena = new Arena();
+    for (let round = 0; round < 5; round++) {
+      const other = new Arena();
+      other.free(other.allocate(1000));
+      const kept = other.allocate(3 * MIB);
+      kept.region += arena.absorb(other);
+      arena.free(kept);
+    }
+    expect(arena.bytes.filter(({ length: bytes }) => bytes > 0)).toEqual([]);
+    expect(arena.idleBytes).toBe(0);
+  });
+
   test('has a region emptied where much is idle, and does not try again at once when that failed', () => {
     const arena = new Arena();
     const chunks = Array.from({ length: 64 }, () => arena.allocate(MIB / 2));

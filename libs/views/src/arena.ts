@@ -186,9 +186,10 @@ export class Arena {
     this.places[at + 1] = start;
   }
 
-  /** Takes over all regions of another arena, which is empty then. The number of a region is this much more than it was. */
+  /** Takes over all regions of another arena that anything is in; it is empty then. The number of a region is this much more than it was. */
   absorb(other: Arena): number {
     const base = this.regions.length;
+    for (const [number, region] of other.regions.entries()) if (region?.isEmpty) other.dropRegion(number);
     for (const [number, region] of other.regions.entries()) {
       this.setRegion(base + number, region, other.bytes[number], other.words[number], other.numbers[number]);
       if (region === null) this.freeNumbers.push(base + number);
@@ -196,7 +197,6 @@ export class Arena {
     this.regionBytes += other.regionBytes;
     this.touchedBytes += other.touchedBytes;
     this.chunkBytes += other.chunkBytes;
-    this.emptyRegions += other.emptyRegions;
     for (const list of [other.regions, other.bytes, other.words, other.numbers, other.freeNumbers]) list.length = 0;
     other.regionBytes = other.touchedBytes = other.chunkBytes = other.emptyRegions = 0;
     return base;

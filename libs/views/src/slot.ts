@@ -495,14 +495,10 @@ export class Slot {
   /** The entry that is in the scratch was checked, and appended so that it is at this location. False: its key is there already. */
   adopt(hash: number, location: number): boolean {
     const { entry } = this;
+    if (this.find(hash, entry.chunk, entry.keyStart, entry.keyEnd) >= 0) return false;
     this.makeRoom();
     const { index, indexStart } = this;
-    const mask = this.buckets - 1;
-    let bucket = (hash >>> 8) & mask;
-    for (; index[indexStart + 2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
-      if (index[indexStart + 2 * bucket] !== hash) continue;
-      if (this.find(hash, entry.chunk, entry.keyStart, entry.keyEnd) >= 0) return false;
-    }
+    const bucket = emptyBucket(index, indexStart, this.buckets, hash);
     index[indexStart + 2 * bucket] = hash;
     index[indexStart + 2 * bucket + 1] = location;
     this.count++;
