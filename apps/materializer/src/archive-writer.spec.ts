@@ -163,6 +163,17 @@ describe('a view with an archive', () => {
     expect(archive.attempts).toBe(0);
   });
 
+  test('comes to what has expired at once, though much else was overwritten before it did', async () => {
+    const { time, archive, append } = await start();
+    const names = Array.from({ length: 5 * ARCHIVE_BATCH_ENTRIES_MAX }, (_, n) => `k${n}`);
+    await append(...names.map((name) => put(name, 'v', 1000)), put('first', 'v', 990));
+    await append(...names.map((name) => put(name, 'w')), put('last', 'v', 1001));
+    while (archive.stored.length === 0) await time.advance(10);
+    // Not so much at a time as often as what expires is looked for.
+    await time.advance(150);
+    expect(archive.stored).toEqual(['first=v', 'last=v']);
+  });
+
   test('writes in batches of bounded size', async () => {
     const { time, archive, append, inMemory, views } = await start();
     const count = ARCHIVE_BATCH_ENTRIES_MAX * 2 + 7;

@@ -93,7 +93,11 @@ export class ArchiveWriter {
       max: ARCHIVE_BATCH_ENTRIES_MAX,
       bytesMax: ARCHIVE_BATCH_BYTES_MAX,
     });
-    if (due.length === 0) return;
+    if (due.length === 0) {
+      // What was looked at was overwritten before it expired; what is on its way comes back here by itself.
+      if (this.writing.size === 0 && (state.nextExpiry() ?? Infinity) <= state.logTime) this.workLater();
+      return;
+    }
     const bytes = due.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
     this.writing.set(due, bytes);
     this.bytesWriting += bytes;

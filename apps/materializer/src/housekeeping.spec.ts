@@ -28,7 +28,7 @@ const hostOf = (...names: string[]) => {
     const state = states.get(name)!;
     const view = {
       logTime: asLogTime(1),
-      nextExpiry: () => null,
+      nextExpiry: () => (state.due > 0 ? asLogTime(1) : null),
       expire: ({ max }: { readonly max: number }) => {
         const removed = Math.min(max, state.due);
         state.due -= removed;

@@ -4,7 +4,7 @@ import type { MapView } from '#views';
 import { askForTime, isOpen, type HostedPartition, type HostedView } from './hosted-partition.js';
 
 const INTERVAL_MS = 100;
-/** Expired entries removed between looks at the clock. */
+/** Entries that may have expired looked at between looks at the clock. */
 const EXPIRE_STEP = 50;
 /** Dead bytes that are worth one look at the clock. */
 const RECLAIM_STEP_BYTES = 64 * 1024;
@@ -80,9 +80,8 @@ export class Housekeeping {
   private expire(name: string, { view, partition }: HostedPartition, left: MsLeft): boolean {
     let removed = 0;
     const more = repeatWithin(left, () => {
-      const step = view.expire({ until: view.logTime, max: EXPIRE_STEP });
-      removed += step;
-      return step === EXPIRE_STEP;
+      removed += view.expire({ until: view.logTime, max: EXPIRE_STEP });
+      return (view.nextExpiry() ?? Infinity) <= view.logTime;
     });
     if (more) this.more = true;
     if (removed > 0) this.options.expired(name, partition, removed);

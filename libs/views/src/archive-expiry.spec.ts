@@ -12,6 +12,7 @@ const put = (key: string, value: string, ttlMs?: number): RecordInput => ({
   ttlMs,
 });
 const remove = (key: string): RecordInput => ({ key: Buffer.from(key), value: null });
+const randomOf = (rng: SeededRng, names: readonly string[]): string => names[randomBelow(rng, names.length)];
 const all = (view: MapView, max = 1000, bytesMax = 1e9): Entry[] => view.due({ until: view.logTime, max, bytesMax });
 const shown = (entries: readonly Entry[]): string[] =>
   entries.map(({ key, value }) => `${String(key)}=${String(value)}`);
@@ -28,6 +29,9 @@ const start = (): { source: BatchSource; view: MapView; apply(at: number, ...rec
     },
   };
 };
+
+/** There is more for the archive, of which nothing is on its way. */
+const isDue = (view: MapView): boolean => (view.earliestToArchive() ?? Infinity) <= view.logTime;
 
 /** Two keys with the same hash. */
 const keysOfOneHash = (): readonly [string, string] => {
@@ -129,7 +133,44 @@ describe('a view with an archive', () => {
     expect([take(), view.archiveQueueBytes, view.entries]).toEqual([[], 0, 2]);
   });
 
+  test('gives each of two keys of one hash once, though the other is on its way, whatever becomes of that', () => {
+    const twins = keysOfOneHash();
+    for (const firstIsWritten of [true, false]) {
+      const { view, apply } = start();
+      const take = (): LeavingEntry[] => view.take({ until: view.logTime, max: 1, bytesMax: 1e9 });
+      const namesOf = (entries: readonly LeavingEntry[]): string[] => entries.map(({ key }) => String(key)).toSorted();
+      apply(1000, ...twins.map((name) => put(name, '1', 10)));
+      apply(1010);
+      const [first, second] = [take(), take()];
+      expect(namesOf([...first, ...second])).toEqual(twins.toSorted());
+      expect(take()).toEqual([]);
+      if (firstIsWritten) expect(view.removeExpired(first)).toBe(1);
+      else view.putBack(first);
+      const again = take();
+      expect(namesOf(again)).toEqual(firstIsWritten ? [] : namesOf(first));
+      expect(view.removeExpired([...second, ...again])).toBe(firstIsWritten ? 1 : 2);
+      expect([view.entries, take()]).toEqual([0, []]);
+    }
+  });
+
+  test('looks at so many times of expiry at once, though most are of entries that were overwritten', () => {
+    const { view, apply } = start();
+    const names = Array.from({ length: 500 }, (_, n) => `k${n}`);
+    apply(1000, ...names.map((name) => put(name, '1', 10)));
+    apply(1001, ...names.map((name) => put(name, '2')), put('late', '1', 10));
+    apply(1011);
+    let looks = 0;
+    let due: LeavingEntry[] = [];
+    for (; due.length === 0; looks++) {
+      expect(view.nextExpiry()).toBeLessThanOrEqual(view.logTime);
+      due = view.take({ until: view.logTime, max: 50, bytesMax: 1e9 });
+    }
+    expect(looks).toBeGreaterThan(9);
+    expect(shown(due)).toEqual(['late=1']);
+  });
+
   test('archives every entry that expired, once at least and in order per key, however slow and faulty the archive is', () => {
+    const names = [...keysOfOneHash(), ...Array.from({ length: 10 }, (_, n) => `k${n}`)];
     for (let seed = 1; seed <= 20; seed++) {
       const rng = new SeededRng(seed);
       const { view, source, apply } = start();
@@ -164,7 +205,7 @@ describe('a view with an archive', () => {
       const take = (max: number): LeavingEntry[] => view.take({ until: view.logTime, max, bytesMax: 1e9 });
       for (let step = 0; step < 400; step++) {
         const at = source.logTime + randomBelow(rng, 5);
-        const key = `k${randomBelow(rng, 12)}`;
+        const key = randomOf(rng, names);
         const offset = source.nextOffset;
         const ttl = randomChance(rng, 0.8) ? randomBelow(rng, 20) : undefined;
         overtake(key, at);
@@ -180,14 +221,83 @@ describe('a view with an archive', () => {
           settle(batch, randomChance(rng, 0.5));
         }
         if (randomChance(rng, 0.05)) view.reclaim(1e6);
-        findsNewest(`k${randomBelow(rng, 12)}`);
+        findsNewest(randomOf(rng, names));
       }
       for (const batch of underWay) settle(batch, false);
       apply(source.logTime + 1000);
       for (const key of alive.keys()) overtake(key, source.logTime);
-      for (let batch = take(5); batch.length > 0; batch = take(5)) settle(batch, true);
-      const names = [...archived].flatMap(([key, offsets]) => [...offsets].map((offset) => `${key} ${offset}`));
-      expect(names.toSorted()).toEqual([...expired].toSorted());
+      while (isDue(view)) settle(take(5), true);
+      const found = [...archived].flatMap(([key, offsets]) => [...offsets].map((offset) => `${key} ${offset}`));
+      expect(found.toSorted()).toEqual([...expired].toSorted());
+    }
+  });
+});
+
+describe('a view with an archive that may hold only so much', () => {
+  const CAN_HOLD = 5;
+  const names = [...keysOfOneHash(), 'a', 'b', 'c', 'd', 'e', 'f'];
+  const kept = (view: MapView): string => names.filter((name) => view.get(Buffer.from(name), view.logTime)).join();
+  const named = ({ key, offset, expiresAt, evicted }: LeavingEntry): string =>
+    `${String(key)} ${offset} ${expiresAt} ${evicted}`;
+
+  test('lets go of what is on its way to the archive before anything that is alive', () => {
+    const source = new BatchSource(1000);
+    const view = new MapView({ archive: true, maxEntries: 3 });
+    const apply = (at: number, ...records: RecordInput[]): void => {
+      source.logTime = at;
+      view.applyBatches(source.records(records));
+    };
+    apply(1000, put('alive', '1'), put('a', '1', 10), put('b', '1', 10));
+    apply(1010, put('alive', '2'));
+    const batch = view.take({ until: view.logTime, max: 10, bytesMax: 1e9 });
+    expect(shown(batch).toSorted()).toEqual(['a=1', 'b=1']);
+    apply(1011, put('c', '1'), put('d', '1'));
+    expect([view.entries, view.evictedCount]).toEqual([3, 0]);
+    expect(String(view.get(Buffer.from('alive'), view.logTime)?.value)).toBe('2');
+    // It may not get there, so it is given once more.
+    view.putBack(batch);
+    const again = view.take({ until: view.logTime, max: 10, bytesMax: 1e9 });
+    expect(again.map(named).toSorted()).toEqual(['a 2 1010 false', 'b 3 1010 false']);
+  });
+
+  test('holds the same whatever is on its way to the archive, arrives there or fails', () => {
+    for (let seed = 1; seed <= 30; seed++) {
+      const rng = new SeededRng(seed);
+      const source = new BatchSource(1000);
+      const busy = new MapView({ archive: true, maxEntries: CAN_HOLD });
+      const idle = new MapView({ archive: true, maxEntries: CAN_HOLD });
+      const take = (view: MapView, max: number): LeavingEntry[] =>
+        view.take({ until: view.logTime, max, bytesMax: 1e9 });
+      const underWay: LeavingEntry[][] = [];
+      const departed = { busy: new Set<string>(), idle: new Set<string>() };
+      const settle = (batch: LeavingEntry[], written: boolean): void => {
+        if (written) {
+          for (const entry of batch) departed.busy.add(named(entry));
+          busy.removeExpired(batch);
+        } else busy.putBack(batch);
+      };
+      for (let step = 0; step < 300; step++) {
+        source.logTime += randomBelow(rng, 6);
+        const name = randomOf(rng, names);
+        const ttl = randomChance(rng, 0.7) ? 1 + randomBelow(rng, 20) : undefined;
+        const batch = source.records([randomChance(rng, 0.1) ? remove(name) : put(name, 'v', ttl)]);
+        for (const view of [busy, idle]) view.applyBatches(batch);
+        if (randomChance(rng, 0.5)) underWay.push(take(busy, 1 + randomBelow(rng, 4)));
+        if (underWay.length > 0 && randomChance(rng, 0.4)) {
+          const [batchUnderWay] = underWay.splice(randomBelow(rng, underWay.length), 1);
+          settle(batchUnderWay, randomChance(rng, 0.5));
+        }
+        expect(kept(busy)).toBe(kept(idle));
+        expect([busy.digest, busy.evictedCount]).toEqual([idle.digest, idle.evictedCount]);
+      }
+      for (const batch of underWay) settle(batch, false);
+      while (isDue(busy)) settle(take(busy, 5), true);
+      while (isDue(idle)) {
+        const batch = take(idle, 5);
+        for (const entry of batch) departed.idle.add(named(entry));
+        idle.removeExpired(batch);
+      }
+      expect([...departed.busy].toSorted()).toEqual([...departed.idle].toSorted());
     }
   });
 });

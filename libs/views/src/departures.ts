@@ -19,6 +19,8 @@ export class Departures {
   private readonly queue: ArchiveQueue | null;
   /** By `take`, and neither removed nor put back. */
   private taken = 0;
+  /** Of these, by the hash of their keys, those that are in the index: their slots know no more that they are due. */
+  private readonly takenFromIndex = new Map<number, readonly LeavingEntry[]>();
 
   constructor(
     private readonly state: ViewState,
@@ -79,15 +81,18 @@ export class Departures {
     return earliest === Infinity ? null : asLogTime(earliest);
   }
 
-  /** Removes up to `max` entries that are due, earliest first. Nothing beyond the view's own log time is due. Returns how many went. */
+  /**
+   * Removes entries that are due, earliest first. Nothing beyond the view's own log time is due. Looks at `max` times when something expires, or did
+   * before it was overwritten, so that as much may be due yet as `nextExpiry` says. Returns how many went.
+   */
   expire(request: { readonly until: LogTime; readonly max: number }): number {
     assert(this.queue === null, 'an entry would go before its archive has it');
     const until = Math.min(request.until, this.state.logTime);
     let removed = 0;
-    while (removed < request.max) {
+    for (let looked = 0; looked < request.max; looked++) {
       const slot = this.nextDueSlot(until);
       if (slot === null) break;
-      const bucket = nextDue(slot, until);
+      const bucket = this.nextDue(slot, until);
       if (bucket < 0) continue;
       this.remove(slot, bucket);
       removed++;
@@ -96,9 +101,47 @@ export class Departures {
   }
 
   /**
+   * Takes an entry out of the index that has expired, for another to have its place. The archive is to have it all the same, also if it is on its way
+   * there. False: none has expired.
+   */
+  makeRoom(until: LogTime): boolean {
+    for (let slot = this.nextDueSlot(until); slot !== null; slot = this.nextDueSlot(until)) {
+      const bucket = this.nextDue(slot, until);
+      if (bucket < 0) continue;
+      this.leave(slot, bucket);
+      return true;
+    }
+    for (const [hash, entries] of this.takenFromIndex) {
+      this.takenFromIndex.delete(hash);
+      let left = false;
+      for (const entry of entries) {
+        const found = this.find(hash, entry);
+        if (!found) continue;
+        this.leave(found.slot, found.bucket);
+        left = true;
+      }
+      if (left) return true;
+    }
+    return false;
+  }
+
+  private leave(slot: Slot, bucket: number): void {
+    if (this.queue !== null) this.push(this.state.viewOf(slot.load(bucket)));
+    this.remove(slot, bucket);
+  }
+
+  /** Where the entry is in the index; null: it is not there any more. */
+  private find(hash: number, { key, offset }: Entry): { readonly slot: Slot; readonly bucket: number } | null {
+    const slot = this.state.slots[slotOf(hash)];
+    const bucket = slot?.find(hash, key, 0, key.length) ?? -1;
+    return bucket < 0 || slot!.load(bucket).offset !== offset ? null : { slot: slot!, bucket };
+  }
+
+  /**
    * Expired and evicted entries that the archive is to have: first those that are out of the index since, then those in the index, earliest first; of one
    * key in the order in which they were written. They stay, invisible, until `removeExpired` is called with them. Copies; at most `max`, and
-   * about `bytesMax` or one.
+   * about `bytesMax` or one. In the index it looks at `max` times when something expires, or did before it was overwritten: more may be due even if
+   * these are none.
    */
   due(request: DueRequest): LeavingEntry[] {
     const due = this.popDue(request);
@@ -125,13 +168,10 @@ export class Departures {
   }
 
   private pushDue(entries: readonly LeavingEntry[]): void {
-    for (const { key, offset } of entries) {
-      const hash = hashKey(key);
-      const slot = this.state.slot(slotOf(hash));
-      const bucket = slot.find(hash, key, 0, key.length);
-      if (bucket < 0) continue;
-      const stored = slot.load(bucket);
-      if (stored.offset === offset) slot.expiries.push(stored.expiresAt, hash);
+    for (const entry of entries) {
+      const hash = this.untake(entry);
+      const found = this.find(hash, entry);
+      if (found) found.slot.expiries.push(found.slot.load(found.bucket).expiresAt, hash);
     }
   }
 
@@ -147,17 +187,35 @@ export class Departures {
     };
     const full = (): boolean => due.length >= request.max || (due.length > 0 && bytes >= request.bytesMax);
     for (let place = 0; place < queue.length && !full(); place++) add(queue.at(place));
-    const offsets = new Set<number>();
-    while (!full()) {
+    for (let looked = 0; looked < request.max && !full(); looked++) {
       const slot = this.nextDueSlot(until);
       if (slot === null) break;
-      const bucket = nextDue(slot, until, offsets);
+      const bucket = this.nextDue(slot, until);
       if (bucket < 0) continue;
-      const stored = slot.load(bucket);
-      add(copyOfEntry(this.state.viewOf(stored)));
-      offsets.add(stored.offset);
+      const entry = copyOfEntry(this.state.viewOf(slot.load(bucket)));
+      const hash = hashKey(entry.key);
+      this.takenFromIndex.set(hash, [...(this.takenFromIndex.get(hash) ?? []), entry]);
+      add(entry);
     }
     return due;
+  }
+
+  /** Hash of its key. */
+  private untake(entry: Entry): number {
+    const hash = hashKey(entry.key);
+    const left = this.takenFromIndex.get(hash)?.filter((other) => other !== entry) ?? [];
+    if (left.length > 0) this.takenFromIndex.set(hash, left);
+    else this.takenFromIndex.delete(hash);
+    return hash;
+  }
+
+  /** Takes the earliest item off the slot's heap, which is due. Bucket of its entry; −1: it is gone, or has another expiry by now. */
+  private nextDue(slot: Slot, until: number): number {
+    const { expiries } = slot;
+    const { earliest, earliestHash } = expiries;
+    assert(earliest <= until, 'the slot was said to have something due');
+    expiries.pop();
+    return slot.findExpired(earliestHash, earliest, this.takenFromIndex.get(earliestHash));
   }
 
   /** The archive has these, which `due` or `take` gave. Returns how many entries left memory. */
@@ -172,32 +230,18 @@ export class Departures {
         removed++;
         continue;
       }
-      const { key } = entry;
-      const hash = hashKey(key);
-      const slot = this.state.slot(slotOf(hash));
-      const bucket = slot.find(hash, key, 0, key.length);
-      // Overwritten or deleted meanwhile: then it waits in the queue, and is archived a second time, which changes nothing.
-      if (bucket < 0 || slot.load(bucket).offset !== entry.offset) continue;
-      this.remove(slot, bucket);
+      const found = this.find(this.untake(entry), entry);
+      // Overwritten, deleted, or out of the way of others meanwhile: then it waits in the queue, and is archived a second time, which changes nothing.
+      if (!found) continue;
+      this.remove(found.slot, found.bucket);
       removed++;
     }
     return removed;
   }
 
   /** The slot in which the next entry may be due; null: none is. */
-  nextDueSlot(until: number): Slot | null {
+  private nextDueSlot(until: number): Slot | null {
     const { slots, earliestExpiries } = this.state;
     return earliestExpiries.earliest > until ? null : slots[earliestExpiries.first];
   }
 }
-
-/** Takes items off the slot's heap that are due, up to and with the first that is true. Bucket of its entry; −1: none was. */
-export const nextDue = (slot: Slot, until: number, besides?: ReadonlySet<number>): number => {
-  const { expiries } = slot;
-  while (expiries.earliest <= until) {
-    const bucket = slot.findExpired(expiries.earliestHash, expiries.earliest, besides);
-    expiries.pop();
-    if (bucket >= 0) return bucket;
-  }
-  return -1;
-};

@@ -283,6 +283,23 @@ describe('expiry', () => {
     expect(view.entries).toBe(2);
   });
 
+  test('what expired before it was overwritten is looked for a slice at a time', () => {
+    const source = new BatchSource(1000);
+    const view = new MapView();
+    const keys = Array.from({ length: 500 }, (_, n) => `k${n}`);
+    view.applyBatches(source.records(keys.map((key) => put(key, '1', 10))));
+    view.applyBatches(source.records([...keys.map((key) => put(key, '2')), put('late', '', 10)]));
+    source.logTime = 1010;
+    view.applyBatches(source.beacon());
+    let slices = 0;
+    let removed = 0;
+    for (; (view.nextExpiry() ?? Infinity) <= view.logTime; slices++) {
+      removed += view.expire({ until: view.logTime, max: 50 });
+    }
+    expect(slices).toBeGreaterThan(9);
+    expect([removed, view.entries]).toEqual([1, 500]);
+  });
+
   test('an expiry that is renewed again and again does not make the view grow', () => {
     const source = new BatchSource();
     const view = new MapView();

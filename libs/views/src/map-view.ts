@@ -28,7 +28,7 @@ import type { LeavingEntry } from './archive-queue.js';
 import { ChangeListeners, type ViewChangeListener } from './change-listeners.js';
 import { effectOf, entriesOf, recordOfCommand, type CommandEntries, type PutEffect } from './command-effect.js';
 import { CommandTable, unknownCommand, type CommandRecord, type DataType } from './data-type.js';
-import { Departures, nextDue, type DueRequest } from './departures.js';
+import { Departures, type DueRequest } from './departures.js';
 import { DigestMarks, digestOfAll, type SlotDigests } from './digest-marks.js';
 import { KeysAhead } from './keys-ahead.js';
 import { startsWith } from './key-prefix.js';
@@ -458,14 +458,7 @@ export class MapView {
   private makeRoom(limit: SizeLimit): void {
     const { logTime } = this.draft;
     while (limit.exceeded) {
-      const due = this.departures.nextDueSlot(logTime);
-      if (due !== null) {
-        const bucket = nextDue(due, logTime);
-        if (bucket < 0) continue;
-        if (this.archives) this.departures.push(this.state.viewOf(due.load(bucket)));
-        this.removeDue(due, bucket);
-        continue;
-      }
+      if (this.departures.makeRoom(asLogTime(logTime))) continue;
       const usedAt = limit.order.first();
       const hash = limit.order.firstHash;
       const slot = this.state.slot(slotOf(hash));

@@ -12,6 +12,7 @@ import {
   ENTRY_ALIGNMENT,
   type EntryDraft,
 } from './stored-entry.js';
+import type { Entry } from './view-query.js';
 
 /**
  * The entries of one slot: chunks of the view's arena that are only ever appended to, and an open-addressing index over them, which is another.
@@ -42,8 +43,6 @@ const LOAD_MAX_32NDS = 26;
 const SHRINK_BELOW = 8;
 /** Largest number of buckets: the hash has 24 bits left beyond the slot's. */
 const BUCKETS_MAX = 2 ** 24;
-
-const NO_OFFSETS: ReadonlySet<number> = new Set();
 
 /** What the slots of a view share. */
 export interface SlotContext {
@@ -269,14 +268,15 @@ export class Slot {
     if (this.count * SHRINK_BELOW < this.buckets && this.buckets > BUCKETS_MIN) this.resize(this.buckets / 2);
   }
 
-  /** Bucket of an entry with this hash that expires at or before `until`, −1 if there is none; not one written at `besides`. */
-  findExpired(hash: number, until: number, besides: ReadonlySet<number> = NO_OFFSETS): number {
+  /** Bucket of an entry with this hash that expires at or before `until`, and is none of these; −1 if there is none. */
+  findExpired(hash: number, until: number, besides: readonly Pick<Entry, 'key' | 'offset'>[] = []): number {
     const { index, indexStart } = this;
     const mask = this.buckets - 1;
     for (let bucket = (hash >>> 8) & mask; index[indexStart + 2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
       if (index[indexStart + 2 * bucket] !== hash) continue;
-      const { expiresAt, offset } = this.load(bucket);
-      if (expiresAt <= until && !besides.has(offset)) return bucket;
+      const entry = this.load(bucket);
+      if (entry.expiresAt > until) continue;
+      if (!besides.some(({ key, offset }) => entry.offset === offset && entry.hasKey(key))) return bucket;
     }
     return -1;
   }
