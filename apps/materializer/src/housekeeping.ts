@@ -6,8 +6,8 @@ import { askForTime, isOpen, type HostedPartition, type HostedView } from './hos
 const INTERVAL_MS = 100;
 /** Entries that may have expired looked at between looks at the clock. */
 const EXPIRE_STEP = 50;
-/** Dead bytes that are worth one look at the clock. */
-const RECLAIM_STEP_BYTES = 64 * 1024;
+/** Looked through for dead ones between looks at the clock. */
+const RECLAIM_STEP_BYTES = 32 * 1024;
 
 /** True: it was cut short for want of time, and nothing else is begun in this turn. */
 type Step = (left: MsLeft) => boolean;

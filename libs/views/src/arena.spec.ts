@@ -117,32 +117,49 @@ describe('an arena', () => {
     expect(arena.idleBytes).toBe(0);
   });
 
-  test('has a region emptied where much is idle, and does not try again at once when that failed', () => {
+  test('has regions emptied where much is idle, part by part, and does not try again at once when that failed', () => {
     const arena = new Arena();
-    const chunks = Array.from({ length: 64 }, () => arena.allocate(MIB / 2));
+    const chunks = new Set(Array.from({ length: 64 }, () => arena.allocate(MIB / 2)));
+    const regions = (): number => arena.bytes.filter(({ length: bytes }) => bytes > 0).length;
+    const freeEvery = (n: number): void => {
+      for (const [at, chunk] of [...chunks].entries()) {
+        if (at % n !== 0) continue;
+        arena.free(chunk);
+        chunks.delete(chunk);
+      }
+    };
     let asked = 0;
-    const refuses = (): boolean => {
+    const refuses = (): number => {
       asked++;
-      return false;
+      return -1;
     };
     expect(arena.compact(refuses)).toBe(0);
     expect(asked).toBe(0);
-    for (const [n, chunk] of chunks.entries()) if (n % 2 === 0 || n > 56) arena.free(chunk);
-    const regions = (): number => arena.bytes.filter(({ length: bytes }) => bytes > 0).length;
-    const before = regions();
+    freeEvery(2);
     expect(arena.compact(refuses)).toBe(0);
     expect(arena.compact(refuses)).toBe(0);
     expect(asked).toBe(1);
-    for (const [n, chunk] of chunks.entries()) if (n < 16 && n % 2 === 1) arena.free(chunk);
-    const sparsest = arena.compact((region) => {
-      for (const [n, chunk] of chunks.entries()) {
-        if (chunk.region !== region || n % 2 === 0 || n > 56 || n < 16) continue;
-        expect(arena.allocateElsewhere(MIB / 2, region)!.region).not.toBe(region);
-        arena.free(chunk);
-      }
-      return true;
-    });
-    expect(sparsest).toBeGreaterThan(0);
-    expect(regions()).toBeLessThanOrEqual(before);
+    freeEvery(2);
+    const before = regions();
+    const emptied = new Set<number>();
+    /** One chunk at a time. */
+    const move = (region: number): number => {
+      emptied.add(region);
+      const chunk = [...chunks].find((one) => one.region === region)!;
+      const moved = arena.allocateElsewhere(MIB / 2, region)!;
+      // What comes meanwhile is not put where all is about to leave.
+      const next = arena.allocate(MIB / 4);
+      for (const { region: other } of [moved, next]) expect(other).not.toBe(region);
+      arena.free(next);
+      arena.free(chunk);
+      chunks.delete(chunk);
+      chunks.add(moved);
+      return MIB / 2;
+    };
+    let moves = 0;
+    while (arena.compact(move) > 0) moves++;
+    expect(moves).toBeGreaterThan(emptied.size);
+    expect(before - regions()).toBeGreaterThan(2);
+    expect(arena.idleBytes).toBeLessThan(9 * MIB);
   });
 });

@@ -133,6 +133,8 @@ export class Arena {
   private freedBytes = 0;
   /** As many have to have been freed before it is tried again to empty a region. */
   private sparseAfter = 0;
+  /** Number of the region that is being emptied, into which nothing is put; −1: none is. */
+  private emptying = -1;
 
   /** What no chunk takes of the memory that was ever written to. */
   get idleBytes(): number {
@@ -143,7 +145,9 @@ export class Arena {
   allocate(length: number): ArenaChunk {
     const bytes = aligned(length);
     if (bytes > SHARED_CHUNK_BYTES_MAX) return this.allocateOwn(length);
-    const number = this.regions.findIndex((region) => region !== null && region.largest >= bytes);
+    const number = this.regions.findIndex(
+      (region, n) => region !== null && region.largest >= bytes && n !== this.emptying,
+    );
     return this.cut(number < 0 ? this.addRegion(this.nextRegionBytes(bytes), false) : number, bytes);
   }
 
@@ -169,6 +173,7 @@ export class Arena {
     this.freedBytes += length;
     region.join(start, start + length);
     if (!region.isEmpty) return;
+    if (number === this.emptying) this.emptying = -1;
     // One is kept, so that a view that grows and shrinks by a chunk does not ask for a region every time.
     if (region.isOwn || this.emptyRegions > 0) this.dropRegion(number);
     else this.emptyRegions++;
@@ -199,21 +204,25 @@ export class Arena {
     this.chunkBytes += other.chunkBytes;
     for (const list of [other.regions, other.bytes, other.words, other.numbers, other.freeNumbers]) list.length = 0;
     other.regionBytes = other.touchedBytes = other.chunkBytes = other.emptyRegions = 0;
+    other.emptying = -1;
     return base;
   }
 
   /**
-   * Where much is idle, has the shared region emptied that the least is in. `empty`: moves the chunks that are in it to others; false: not all could
-   * be. Returns the bytes of the region, if it was.
+   * Where much is idle, has the shared region emptied that the least is in, part by part. `move`: moves some of the chunks that are in it to others and
+   * returns how many bytes; 0 or less: it cannot. Returns the bytes moved; 0: nothing is worth it, or is to be had.
    */
-  compact(empty: (region: number) => boolean): number {
-    if (this.freedBytes < this.sparseAfter) return 0;
-    const { idleBytes } = this;
-    if (idleBytes < IDLE_BYTES_ALLOWED || idleBytes < this.chunkBytes * IDLE_SHARE_ALLOWED) return 0;
-    const number = this.sparsest();
-    const region = number < 0 ? null : this.regions[number];
+  compact(move: (region: number) => number): number {
+    if (this.emptying < 0) {
+      if (this.freedBytes < this.sparseAfter) return 0;
+      const { idleBytes } = this;
+      if (idleBytes < IDLE_BYTES_ALLOWED || idleBytes < this.chunkBytes * IDLE_SHARE_ALLOWED) return 0;
+      this.emptying = this.sparsest();
+    }
+    const moved = this.emptying < 0 ? 0 : move(this.emptying);
+    if (moved > 0) return moved;
     // Chunks may be in it that nobody can move, since they are only waiting to be freed.
-    if (region !== null && empty(number) && region.isEmpty) return region.length;
+    this.emptying = -1;
     this.sparseAfter = this.freedBytes + REGION_BYTES_MAX;
     return 0;
   }

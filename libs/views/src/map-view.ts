@@ -73,13 +73,16 @@ export interface ScanRequest {
 }
 
 /** Looked for dead bytes after this many bytes of batches. */
-const RECLAIM_INTERVAL_BYTES = 256 * 1024;
+const RECLAIM_INTERVAL_BYTES = 64 * 1024;
+/** Of a chunk that is looked through, a quarter at least is dead. */
+const RECLAIM_LOOKED_PER_WRITTEN = 4;
 /** Dead bytes a view may have whatever its size, before it reclaims by itself. */
 const DEAD_BYTES_ALLOWED = 1024 * 1024;
 /** Keys that a scan puts in order at a time. */
 const SCAN_MERGE_KEYS = 4096;
 /** Keys copied for scans that a view may hold beyond three times its entries. */
 const ORDERED_KEYS_ALLOWED = 65_536;
+const NO_HASHES = new Uint32Array(0);
 const CONTENT_TYPE = Buffer.from('content-type');
 /** What is not to be applied, by slot. */
 const Skip = { No: 0, NotOfThisView: 1, Stopped: 2 } as const;
@@ -102,8 +105,10 @@ export class MapView {
   private readonly departures: Departures;
   /** Null until somebody scans. */
   private order: OrderedKeys | null = null;
-  /** Slots whose keys are in `order`, pending or sorted. */
+  /** Slots whose keys are in `order`, pending or sorted, but for those `ungathered`. */
   private orderSlots = 0;
+  /** Hashes of the last of these slots, as it was: what comes to it later is pending, like what comes to any. */
+  private ungathered: Uint32Array = NO_HASHES;
   private bytesSinceReclaim = 0;
   private reclaimSlot = 0;
   /** Skip by slot; null: nothing is skipped. */
@@ -647,14 +652,15 @@ export class MapView {
   }
 
   /**
-   * Does part of what the next scan needs done: about `keysMax` keys put in order, or one slot's keys gathered. True when nothing is left.
-   * A host calls it in slices before a scan, so that the first scan of a large view does not hold up everything else.
+   * Does part of what the next scan needs done: about `keysMax` keys gathered, or put in order. True when nothing is left. A host calls it in slices
+   * before a scan, so that the first scan of a large view does not hold up everything else.
    */
   prepareScan(keysMax: number): boolean {
     const { state } = this;
     if (!this.order) {
       this.order = new OrderedKeys();
       this.orderSlots = 0;
+      this.ungathered = NO_HASHES;
     }
     const { order } = this;
     if (order.pendingKeys > 0) {
@@ -662,15 +668,20 @@ export class MapView {
         const hash = hashKey(key);
         return state.slot(slotOf(hash)).find(hash, key, 0, key.length) >= 0;
       });
-    } else {
-      while (this.orderSlots < state.slots.length && order.pendingKeys === 0) {
-        state.slots[this.orderSlots]?.forEach((_hash, { chunk, keyStart, keyEnd }) =>
-          order.add(chunk, keyStart, keyEnd),
-        );
-        this.orderSlots++;
-      }
+    } else this.gatherKeys(order, keysMax);
+    return order.pendingKeys === 0 && this.ungathered.length === 0 && this.orderSlots === state.slots.length;
+  }
+
+  private gatherKeys(order: OrderedKeys, keysMax: number): void {
+    const { slots } = this.state;
+    while (this.ungathered.length === 0 && this.orderSlots < slots.length) {
+      this.ungathered = slots[this.orderSlots++]?.hashes() ?? NO_HASHES;
     }
-    return order.pendingKeys === 0 && this.orderSlots === state.slots.length;
+    const hashes = this.ungathered.subarray(0, keysMax);
+    this.ungathered = this.ungathered.subarray(hashes.length);
+    for (const hash of hashes) {
+      slots[slotOf(hash)]!.forEachOf(hash, ({ chunk, keyStart, keyEnd }) => order.add(chunk, keyStart, keyEnd));
+    }
   }
 
   /**
@@ -808,30 +819,25 @@ export class MapView {
   /* ---- memory ---- */
 
   /**
-   * Moves living bytes out of chunks that are partly dead until about this many were freed, or twice as many looked through, which is what
-   * takes time; where nothing is to be had so, empties a region of the arena. Returns the bytes freed; 0: nothing is worth it.
+   * Moves living bytes out of chunks that are partly dead, or, where nothing is to be had so, out of a region of the arena, to give memory back: looks
+   * through about so many bytes. Returns how many; 0: nothing is worth it.
    */
-  reclaim(budgetBytes: number): number {
+  reclaim(bytesMax: number): number {
     const { slots } = this.state;
-    let freed = 0;
     let looked = 0;
-    for (let idle = 0; idle < slots.length && freed < budgetBytes && looked < 2 * budgetBytes;) {
-      const slot = slots[this.reclaimSlot];
-      const bytes = slot?.reclaim() ?? 0;
-      if (bytes > 0) {
-        freed += bytes;
-        looked += slot!.reclaimedBytes;
-        continue;
-      }
+    for (let idle = 0; idle < slots.length && looked < bytesMax;) {
+      const bytes = slots[this.reclaimSlot]?.reclaim(bytesMax - looked) ?? 0;
+      looked += bytes;
+      if (bytes > 0) continue;
       this.reclaimSlot = (this.reclaimSlot + 1) % slots.length;
       idle++;
     }
-    return freed > 0 ? freed : this.state.compact();
+    return looked > 0 ? looked : this.state.compact(bytesMax);
   }
 
-  /** A view that is only ever written to keeps its garbage in bounds by itself: as much is reclaimed as was written. */
+  /** A view that is only ever written to keeps its garbage in bounds by itself: as much is reclaimed as was written, at least. */
   private reclaimOwnGarbage(): void {
-    const budget = this.bytesSinceReclaim * 2;
+    const budget = this.bytesSinceReclaim * RECLAIM_LOOKED_PER_WRITTEN;
     this.bytesSinceReclaim = 0;
     let dead = 0;
     let live = 0;

@@ -74,6 +74,10 @@ export class Slot {
   private uncaptured: FrozenSlot[] | null = null;
   /** Snapshots that are not written to their end: what they hold of the chunks must not change. */
   private frozen = 0;
+  /** Number of the chunk that the living are being moved out of; 0: of none. */
+  private leaving = 0;
+  /** How far that has come in it. */
+  private leftTo = 0;
   /** Chunks that are given back when there is no such snapshot. */
   private parked: ArenaChunk[] = [];
   /** Since the heap of expiries was last looked at, it has grown, or there is less that it may be large for. */
@@ -85,8 +89,6 @@ export class Slot {
   deadBytes = 0;
   /** What the chunks take. */
   chunkBytes = 0;
-  /** Looked through by the last `reclaim` that freed something. */
-  reclaimedBytes = 0;
   /** Entries with an expiry. */
   expiring = 0;
   /**
@@ -299,31 +301,76 @@ export class Slot {
     }
   }
 
+  /** Of the keys it has now, in no order. */
+  hashes(): Uint32Array {
+    const { index, indexStart } = this;
+    const hashes = new Uint32Array(this.count);
+    let at = 0;
+    for (let bucket = 0; bucket < this.buckets; bucket++) {
+      if (index[indexStart + 2 * bucket + 1] !== 0) hashes[at++] = index[indexStart + 2 * bucket];
+    }
+    return hashes;
+  }
+
+  /** Those whose keys have this hash. The slot must not change meanwhile. */
+  forEachOf(hash: number, visit: (entry: StoredEntry) => void): void {
+    const { index, indexStart } = this;
+    const mask = this.buckets - 1;
+    for (let bucket = (hash >>> 8) & mask; index[indexStart + 2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
+      if (index[indexStart + 2 * bucket] === hash) visit(this.load(bucket));
+    }
+  }
+
   /**
-   * Moves the living out of the one chunk with the most dead bytes, if at least a quarter of it is dead.
-   * Returns the bytes freed; the work is bounded by CHUNK_BYTES_MAX. Snapshots need not mind: what is moved stays the same.
+   * Goes on moving the living out of the chunk with the most dead bytes, if at least a quarter of it is dead, and gives it back at its end. Returns the
+   * bytes looked through, about so many at most; 0: nothing is worth it. Snapshots need not mind: what is moved stays the same.
    */
-  reclaim(): number {
+  reclaim(bytesMax: number): number {
     if (this.deadBytes === 0) return 0;
+    if (this.leaving === 0) this.beginToLeave();
+    return this.leaving === 0 ? 0 : this.leaveChunk(bytesMax);
+  }
+
+  private beginToLeave(): void {
     let victim = 0;
     for (let n = 1; n < this.chunks.length; n++) {
       if (n !== this.headNumber && this.chunks[n].dead > this.chunks[victim].dead) victim = n;
     }
-    const { bytes, words, start, used, dead: freed } = this.chunks[victim];
-    if (victim === 0 || freed * 4 < used) return this.retireHead();
-    const { entry } = this;
-    for (let at = start; at < start + used; at = entry.end) {
+    const { head, headNumber } = this;
+    if (victim === 0 || this.chunks[victim].dead * 4 < this.chunks[victim].used) {
+      // Of the chunk that is being filled, more.
+      if (head === NO_CHUNK || head.dead * 2 < head.used) return;
+      victim = headNumber;
+      this.closeHead();
+    }
+    this.leaving = victim;
+    this.leftTo = 0;
+  }
+
+  private leaveChunk(bytesMax: number): number {
+    const { entry, leaving: number } = this;
+    const chunk = this.chunks[number];
+    const { bytes, words, start, used } = chunk;
+    const from = start + this.leftTo;
+    const until = Math.min(from + bytesMax, start + used);
+    let at = from;
+    let moved = 0;
+    // When all of it is dead it is not looked at any further.
+    for (; at < until && chunk.dead + moved < used; at = entry.end) {
       entry.read(bytes, at, words);
-      const location = ((victim << POSITION_BITS) | ((at - start) / ENTRY_ALIGNMENT)) >>> 0;
+      const location = ((number << POSITION_BITS) | ((at - start) / ENTRY_ALIGNMENT)) >>> 0;
       // The hash is in the index, but to find it there one needs it.
       const hash = hashKey(bytes, entry.keyStart, entry.keyEnd);
       const bucket = bucketOfLocation(this.index, this.indexStart, this.buckets, hash, location);
-      if (bucket >= 0) this.index[this.indexStart + 2 * bucket + 1] = this.copyIn(entry);
+      if (bucket < 0) continue;
+      this.index[this.indexStart + 2 * bucket + 1] = this.copyIn(entry);
+      moved += entry.end - entry.start;
     }
-    this.deadBytes -= freed;
-    this.release(victim);
-    this.reclaimedBytes = used;
-    return freed;
+    this.leftTo = at - start;
+    chunk.dead += moved;
+    this.deadBytes += moved;
+    if (chunk.dead === used) this.releaseDead(number);
+    return Math.max(at - from, 1);
   }
 
   /** Copies the entry to where it is not overwritten. Returns where that is. */
@@ -337,36 +384,41 @@ export class Slot {
     return location;
   }
 
-  /** Moves what it has in the region of the arena to others. False: not all could be; a snapshot still needs it, or nothing has room for it. */
-  leaveRegion(region: number): boolean {
+  /**
+   * Moves what it has in the region of the arena to others, about so many bytes at most, and not less than a chunk. Returns how many were moved; 0: it has
+   * nothing there; −1: a snapshot still needs it, or nothing has room for it.
+   */
+  leaveRegion(region: number, bytesMax: number): number {
     const { arena } = this;
-    for (let number = 1; number < this.chunks.length; number++) {
+    let bytes = 0;
+    for (let number = 1; number < this.chunks.length && bytes < bytesMax; number++) {
       const chunk = this.chunks[number];
       if (chunk === NO_CHUNK || chunk.region !== region) continue;
       const isHead = number === this.headNumber;
       const moved = this.frozen > 0 ? null : arena.allocateElsewhere(isHead ? chunk.length : chunk.used, region);
-      if (moved === null) return false;
+      if (moved === null) return -1;
       moved.used = chunk.used;
       moved.dead = chunk.dead;
       chunk.bytes.copy(moved.bytes, moved.start, chunk.start, chunk.start + chunk.used);
       this.setChunk(number, moved);
       if (isHead) this.head = moved;
       this.chunkBytes += moved.length - chunk.length;
+      bytes += chunk.length;
       arena.free(chunk);
     }
-    return true;
+    return bytes;
   }
 
   /** The same of its index. */
-  leaveIndexRegion(region: number): boolean {
+  leaveIndexRegion(region: number): number {
     const { indexes, indexChunk: chunk } = this;
-    if (chunk.region !== region) return true;
+    if (chunk.region !== region) return 0;
     const moved = indexes.allocateElsewhere(chunk.length, region);
-    if (moved === null) return false;
+    if (moved === null) return -1;
     chunk.bytes.copy(moved.bytes, moved.start, chunk.start, chunk.start + chunk.length);
     this.useIndex(moved);
     indexes.free(chunk);
-    return true;
+    return chunk.length;
   }
 
   /** Nothing of it is needed any more, but by snapshots that are not written to their end. */
@@ -441,12 +493,15 @@ export class Slot {
     return count === this.count && a === this.digestA && b === this.digestB;
   }
 
-  private release(number: number): void {
+  /** A chunk of nothing but dead bytes. */
+  private releaseDead(number: number): void {
     const chunk = this.chunks[number];
+    this.deadBytes -= chunk.dead;
     this.chunkBytes -= chunk.length;
     this.chunks[number] = NO_CHUNK;
     this.freeNumbers.push(number);
     if (number === this.headNumber) this.closeHead();
+    if (number === this.leaving) this.leaving = 0;
     this.giveBack(chunk);
   }
 
@@ -554,23 +609,7 @@ export class Slot {
     this.deadBytes += size;
     const chunk = this.chunks[number];
     chunk.dead += size;
-    if (chunk.dead === chunk.used && chunk !== this.head) {
-      this.deadBytes -= chunk.dead;
-      this.release(number);
-    }
-  }
-
-  /** Closes a head chunk that is mostly dead, so that the next round can reclaim it. */
-  private retireHead(): number {
-    const { head, headNumber } = this;
-    const { used, dead: freed } = head;
-    if (head === NO_CHUNK || freed * 2 < used) return 0;
-    this.closeHead();
-    if (freed < used) return 0;
-    this.deadBytes -= freed;
-    this.release(headNumber);
-    this.reclaimedBytes = 0;
-    return freed;
+    if (chunk.dead === chunk.used && chunk !== this.head) this.releaseDead(number);
   }
 
   private allocate(size: number): number {
@@ -597,10 +636,7 @@ export class Slot {
     const { head: full, headNumber: fullNumber } = this;
     this.head = this.arena.allocate(bytes);
     this.headNumber = this.addChunk(this.head);
-    if (full !== NO_CHUNK && full.dead === full.used) {
-      this.deadBytes -= full.dead;
-      this.release(fullNumber);
-    }
+    if (full !== NO_CHUNK && full.dead === full.used) this.releaseDead(fullNumber);
   }
 
   private closeHead(): void {

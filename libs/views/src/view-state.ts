@@ -82,11 +82,27 @@ export class ViewState implements SlotContext {
     return this.arena.idleBytes + this.indexes.idleBytes;
   }
 
-  /** Gives memory back where much is idle, one region at a time. Returns its bytes; 0: nothing is worth it, or snapshots are in the way. */
-  compact(): number {
-    const all = (leave: (slot: Slot) => boolean): boolean => this.slots.every((slot) => slot === null || leave(slot));
-    const entries = this.arena.compact((region) => all((slot) => slot.leaveRegion(region)));
-    return entries > 0 ? entries : this.indexes.compact((region) => all((slot) => slot.leaveIndexRegion(region)));
+  /**
+   * Gives memory back where much is idle: moves chunks out of the region that has the least, about so many bytes of them at most. Returns how many; 0:
+   * nothing is worth it, or snapshots are in the way.
+   */
+  compact(bytesMax: number): number {
+    const moved = this.arena.compact((region) =>
+      this.moveSome(bytesMax, (slot, bytes) => slot.leaveRegion(region, bytes)),
+    );
+    if (moved > 0) return moved;
+    return this.indexes.compact((region) => this.moveSome(bytesMax, (slot) => slot.leaveIndexRegion(region)));
+  }
+
+  private moveSome(bytesMax: number, move: (slot: Slot, bytesMax: number) => number): number {
+    let bytes = 0;
+    for (const slot of this.slots) {
+      if (bytes >= bytesMax) break;
+      const moved = slot === null ? 0 : move(slot, bytesMax - bytes);
+      if (moved < 0) return -1;
+      bytes += moved;
+    }
+    return bytes;
   }
 
   /**
