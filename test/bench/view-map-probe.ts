@@ -3,7 +3,10 @@
  *
  *   node --expose-gc view-map-probe.js alone ENTRIES
  *   node --expose-gc view-map-probe.js hosted ENTRIES DIRECTORY
+ *   node --expose-gc view-map-probe.js archived ENTRIES DIRECTORY
  */
+import { join } from 'node:path';
+import { openCatalog, type Archive } from '#catalog';
 import { ByteWriter, asOffset, systemClock, systemScheduler } from '#kernel';
 import { nodeFileSystem } from '#storage';
 import { BUILT_IN_TYPES, MapView } from '#views';
@@ -27,6 +30,7 @@ const WARM_ENTRIES = 20_000;
 const GETS_TOGETHER = 256;
 const FOUND_BYTES = 192;
 const RESIDENT_SETTLES_MS = 200;
+const RECLAIMING_MS = 3000;
 const IDLE_MS = Math.min(5000, entries / 200);
 
 const collect = (): void => {
@@ -122,20 +126,75 @@ const alone = async (): Promise<Record<string, number>> => {
   };
 };
 
+/** What is left of a log that is made part by part. */
+class Parts implements Iterator<Buffer> {
+  private readonly parts: Iterator<Buffer>[] = [];
+
+  add(part: Iterator<Buffer>): void {
+    this.parts.push(part);
+  }
+
+  next(): IteratorResult<Buffer> {
+    const next = this.parts[0]?.next() ?? { done: true as const, value: undefined };
+    if (next.done !== true) return next;
+    this.parts.shift();
+    return this.parts.length > 0 ? this.next() : next;
+  }
+}
+
+/** A host of one view, its log, and the longest turn of its event loop in each part of its life. */
+class HostProbe {
+  readonly result: Record<string, number> = {};
+  readonly source = new BatchSource();
+  private readonly parts = new Parts();
+  private readonly log: GeneratedLog;
+  readonly host: ViewHost;
+
+  constructor(options: { readonly archive?: Archive; readonly snapshots?: SnapshotStore }) {
+    const { archive, snapshots: store } = options;
+    this.log = new GeneratedLog(this.parts, { archive: archive !== undefined });
+    this.host = new ViewHost({
+      log: this.log,
+      clock: systemClock,
+      scheduler: systemScheduler,
+      ...(archive && { archive }),
+      ...(store && { snapshots: { store, intervalMs: 1e9, logBytes: Number.MAX_SAFE_INTEGER } }),
+    });
+  }
+
+  async note(name: string, work: () => Promise<unknown>): Promise<void> {
+    const watch = new TurnWatch();
+    await work();
+    for (const [figure, value] of Object.entries(await watch.end())) this.result[`${name} ${figure}`] = value;
+  }
+
+  /** Puts the sets into the log, and waits until they are applied. */
+  async feed(count: number, { ttlMs }: { readonly ttlMs?: number } = {}): Promise<void> {
+    const before = this.source.nextOffset;
+    this.parts.add(setsOf(count, { source: this.source, ...(ttlMs !== undefined && { ttlMs }) }));
+    this.log.wake();
+    for (;;) {
+      const [stats] = await this.host.stats().catch(() => []);
+      if ((stats?.partitions[0]?.offset ?? 0) >= before + count - 1) return;
+      await pause(5);
+    }
+  }
+
+  /** Lets pass what the entries had to live, and waits until so many are left. */
+  async expire(left: number): Promise<void> {
+    this.source.logTime += 2 * TTL_MS;
+    this.parts.add([this.source.beacon()].values());
+    this.log.wake();
+    for (;;) {
+      const [stats] = await this.host.stats();
+      if (stats.entries <= left) return;
+      await pause(5);
+    }
+  }
+}
+
 /** A host: what each of these does to its event loop. */
 const hosted = async (): Promise<Record<string, number>> => {
-  const source = new BatchSource();
-  /** What is left of the log, part by part. */
-  const parts: Generator<Buffer>[] = [setsOf(entries, { source })];
-  const batches: Iterator<Buffer> = {
-    next: () => {
-      const next = parts[0]?.next() ?? { done: true as const, value: undefined };
-      if (next.done !== true) return next;
-      parts.shift();
-      return parts.length > 0 ? batches.next() : next;
-    },
-  };
-  const log = new GeneratedLog(batches);
   const store = new SnapshotStore({
     fileSystem: nodeFileSystem,
     catalog: new InMemorySnapshotCatalog(),
@@ -145,62 +204,40 @@ const hosted = async (): Promise<Record<string, number>> => {
     clock: systemClock,
     report: (message) => console.error(message),
   });
-  const result: Record<string, number> = {};
-  const note = async (name: string, work: () => Promise<unknown>): Promise<void> => {
-    const watch = new TurnWatch();
-    await work();
-    for (const [figure, value] of Object.entries(await watch.end())) result[`${name} ${figure}`] = value;
-  };
-  // What a turn takes on this machine when there is nothing to do in it.
-  await note('doing nothing', () => pause(IDLE_MS));
-  const host = new ViewHost({
-    log,
-    clock: systemClock,
-    scheduler: systemScheduler,
-    snapshots: { store, intervalMs: 1e9, logBytes: Number.MAX_SAFE_INTEGER },
-  });
+  const probe = new HostProbe({ snapshots: store });
+  const { host } = probe;
   const view = { view: GENERATED, partition: 0, at: { offset: asOffset(0), time: null }, timeoutMs: 60_000 };
-  const reach = async (offset: number): Promise<void> => {
-    for (;;) {
-      const [stats] = await host.stats().catch(() => []);
-      if ((stats?.partitions[0]?.offset ?? 0) >= offset) return;
-      await pause(5);
-    }
-  };
-  await note('replay', () => reach(entries));
-  await note('first scan', () =>
+  // What a turn takes on this machine when there is nothing to do in it.
+  await probe.note('doing nothing', () => pause(IDLE_MS));
+  await probe.note('replay', () => probe.feed(entries));
+  await probe.note('first scan', () =>
     host.scan({ ...view, prefix: Buffer.alloc(0), after: null, limit: 100, bytesMax: 1e6, values: true }),
   );
-  await note('snapshot', () => host.finish(60_000));
-  const feed = async (part: Generator<Buffer>, count: number): Promise<void> => {
-    const before = source.nextOffset;
-    parts.push(part);
-    log.wake();
-    await reach(before + count - 1);
-  };
-  await note('overwriting', () => feed(setsOf(EXPIRING, { source }), EXPIRING));
-  await note('writing what expires', () => feed(setsOf(EXPIRING, { source, ttlMs: TTL_MS }), EXPIRING));
-  await note('expiring a million', async () => {
-    source.logTime += 2 * TTL_MS;
-    await feed(
-      (function* beacon() {
-        yield source.beacon();
-      })(),
-      1,
-    );
-    for (;;) {
-      const [stats] = await host.stats();
-      if (stats.entries <= entries - EXPIRING) return;
-      await pause(5);
-    }
-  });
-  await note('reclaiming', () => pause(3000));
+  await probe.note('snapshot', () => host.finish(60_000));
+  await probe.note('overwriting', () => probe.feed(EXPIRING));
+  await probe.note('writing what expires', () => probe.feed(EXPIRING, { ttlMs: TTL_MS }));
+  await probe.note('expiring a million', () => probe.expire(entries - EXPIRING));
+  await probe.note('reclaiming', () => pause(RECLAIMING_MS));
   host.close();
-  return result;
+  return probe.result;
+};
+
+/** The same of a host whose view has an archive, in SQLite. */
+const archived = async (): Promise<Record<string, number>> => {
+  const catalog = await openCatalog(`sqlite:${join(directory, 'catalog.sqlite')}`);
+  const probe = new HostProbe({ archive: catalog.archive });
+  await probe.feed(entries);
+  await probe.feed(EXPIRING, { ttlMs: TTL_MS });
+  const began = performance.now();
+  await probe.note('expiring', () => probe.expire(entries - EXPIRING));
+  const seconds = (performance.now() - began) / 1000;
+  probe.host.close();
+  await catalog.close();
+  return { ...probe.result, 'expiries/s': EXPIRING / seconds };
 };
 
 const main = async (): Promise<void> => {
-  const figures = await (part === 'alone' ? alone() : hosted());
+  const figures = await { alone, hosted, archived }[part as 'alone' | 'hosted' | 'archived']();
   process.send!(figures, undefined, undefined, () => process.exit(0));
 };
 

@@ -6,7 +6,7 @@ import type { ReadPoint } from '#views';
 import { encodeBatch, encodeOp, type RecordInput } from '#wire';
 import { InMemoryArchive } from '../../../libs/catalog/src/testing/index.js';
 import { MemoryCommandLog, VirtualTime } from '../../../libs/command-log/src/testing/index.js';
-import { ARCHIVE_BATCH_ENTRIES_MAX, ARCHIVE_WRITES_MAX } from './archive-writer.js';
+import { ARCHIVE_BATCH_ENTRIES_MAX, ARCHIVE_WRITTEN_ENTRIES_MAX } from './archive-writer.js';
 import { ViewHost } from './view-host.js';
 
 const VIEW = 'sessions';
@@ -187,23 +187,24 @@ describe('a view with an archive', () => {
     expect(await inMemory(views)).toBe(0);
   });
 
-  test('has a bounded number of batches under way, and lets go of one a turn', async () => {
+  test('has a bounded number of entries under way, and lets go of them batch by batch', async () => {
     const { time, archive, append, inMemory, views } = await start();
     let release = (): void => undefined;
     archive.hold = new Promise((resolve) => (release = resolve));
-    const count = ARCHIVE_BATCH_ENTRIES_MAX * (ARCHIVE_WRITES_MAX + 2);
+    const batches = ARCHIVE_WRITTEN_ENTRIES_MAX / ARCHIVE_BATCH_ENTRIES_MAX;
+    const count = ARCHIVE_BATCH_ENTRIES_MAX * (batches + 2);
     for (let n = 0; n < count; n += ARCHIVE_BATCH_ENTRIES_MAX) {
       await append(...Array.from({ length: ARCHIVE_BATCH_ENTRIES_MAX }, (_, k) => put(`k${n + k}`, 'v', 60_000)));
     }
     await time.advance(61_000);
-    expect(archive.attempts).toBe(ARCHIVE_WRITES_MAX);
+    expect(archive.attempts).toBe(batches);
     expect(await inMemory(views)).toBe(count);
     const gone: number[] = [];
     views.onExpired((_view, _partition, some) => gone.push(some));
     archive.hold = null;
     release();
     await time.advance(1000);
-    expect(gone).toEqual(Array.from({ length: ARCHIVE_WRITES_MAX + 2 }, () => ARCHIVE_BATCH_ENTRIES_MAX));
+    expect(gone).toEqual(Array.from({ length: batches + 2 }, () => ARCHIVE_BATCH_ENTRIES_MAX));
     expect(await inMemory(views)).toBe(0);
   });
 

@@ -378,6 +378,7 @@ export class ViewHost implements ViewQuery {
           partition,
           state: view,
           scheduler,
+          share: this.share,
           removed: (count) => {
             if (count > 0) this.expired(name, partition, count);
             if (!archiver!.full) feed.resume();

@@ -52,28 +52,50 @@ export class SqlArchive implements Archive {
     this.#clock = clock;
   }
 
+  /**
+   * Keeps nothing of what it was given, once the database has it, until that answers: thousands of entries are under way at a time, and V8 moves each of
+   * them, with its buffers, as often as it collects what is young.
+   */
   write(entries: readonly ArchiveEntry[]): Promise<number> {
-    return inWords('written', () => this.#write(entries));
+    const archivedAt = this.#clock.wallMs();
+    const [first = [], ...others] = this.#transactionsOf(entries);
+    const written =
+      others.length === 0 ? this.#insert(first, archivedAt) : this.#writeAll([first, ...others], archivedAt);
+    return written.catch((cause: unknown) => {
+      throw inOurWords('written', cause);
+    });
   }
 
-  async #write(entries: readonly ArchiveEntry[]): Promise<number> {
-    const archivedAt = this.#clock.wallMs();
+  /** Does not wait for the answer itself, or it would keep the rows so long. */
+  async #insert(rows: readonly ArchiveEntry[], archivedAt: number): Promise<number> {
+    return rows.length === 0 ? 0 : this.#database.insert(rows, archivedAt);
+  }
+
+  async #writeAll(transactions: readonly (readonly ArchiveEntry[])[], archivedAt: number): Promise<number> {
     let written = 0;
-    let rows: ArchiveEntry[] = [];
-    let bytes = 0;
+    for (const [place, rows] of transactions.entries()) {
+      // Lets whatever waited on the event loop go first.
+      if (place > 0) await new Promise(setImmediate);
+      written += await this.#insert(rows, archivedAt);
+    }
+    return written;
+  }
+
+  #transactionsOf(entries: readonly ArchiveEntry[]): ArchiveEntry[][] {
+    const transactions: ArchiveEntry[][] = [];
+    let bytes = Infinity;
     for (const entry of entries) {
       const size = entry.key.length + entry.value.length;
-      if (rows.length > 0 && (rows.length === this.#database.entriesMax || bytes + size > TRANSACTION_BYTES_MAX)) {
-        written += await this.#database.insert(rows, archivedAt);
-        // Lets whatever waited on the event loop go first.
-        await new Promise(setImmediate);
-        rows = [];
-        bytes = 0;
+      const last = transactions.at(-1);
+      if (last === undefined || last.length === this.#database.entriesMax || bytes + size > TRANSACTION_BYTES_MAX) {
+        transactions.push([entry]);
+        bytes = size;
+      } else {
+        last.push(entry);
+        bytes += size;
       }
-      rows.push(entry);
-      bytes += size;
     }
-    return rows.length === 0 ? written : written + (await this.#database.insert(rows, archivedAt));
+    return transactions;
   }
 
   query(query: ArchiveQuery): Promise<ArchivePage> {
@@ -146,18 +168,23 @@ export class SqlArchive implements Archive {
 /** SQLite's and Postgres' codes for a disk that is full. */
 const FULL = new Set(['SQLITE_FULL', '53100']);
 
-/** What a database throws, as an error of ours. @throws (rejects) TidelineError `storage-full` | `not-ready`, or those of `work` */
+/** What a database throws, as an error of ours: `storage-full` | `not-ready`; what is ours already stays. */
+function inOurWords(done: 'read' | 'written', cause: unknown): Error {
+  if (isTidelineError(cause) || cause instanceof RangeError) return cause;
+  const { code, message } = cause as { readonly code?: string; readonly message?: string };
+  return new TidelineError(
+    code !== undefined && FULL.has(code) ? 'storage-full' : 'not-ready',
+    `the archive cannot be ${done}: ${message ?? String(cause)}`,
+    { cause },
+  );
+}
+
+/** @throws (rejects) as `inOurWords` says */
 async function inWords<T>(done: 'read' | 'written', work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
-    if (isTidelineError(cause) || cause instanceof RangeError) throw cause;
-    const { code, message } = cause as { readonly code?: string; readonly message?: string };
-    throw new TidelineError(
-      code !== undefined && FULL.has(code) ? 'storage-full' : 'not-ready',
-      `the archive cannot be ${done}: ${message ?? String(cause)}`,
-      { cause },
-    );
+    throw inOurWords(done, cause);
   }
 }
 

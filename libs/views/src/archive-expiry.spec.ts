@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { SeededRng, asLogTime, hashKey, randomBelow, randomChance, slotOf } from '#kernel';
 import type { RecordInput } from '#wire';
 import type { LeavingEntry } from './archive-queue.js';
+import type { LeavingBatch } from './leaving-batch.js';
 import { MapView } from './map-view.js';
 import { BatchSource } from './testing/batch-source.js';
 import type { Entry } from './view-query.js';
@@ -13,7 +14,15 @@ const put = (key: string, value: string, ttlMs?: number): RecordInput => ({
 });
 const remove = (key: string): RecordInput => ({ key: Buffer.from(key), value: null });
 const randomOf = (rng: SeededRng, names: readonly string[]): string => names[randomBelow(rng, names.length)];
-const all = (view: MapView, max = 1000, bytesMax = 1e9): Entry[] => view.due({ until: view.logTime, max, bytesMax });
+const take = (view: MapView, max = 1000, bytesMax = 1e9): LeavingBatch =>
+  view.take({ until: view.logTime, max, bytesMax });
+/** What would be taken. */
+const due = (view: MapView, max = 1000, bytesMax = 1e9): LeavingEntry[] => {
+  const batch = take(view, max, bytesMax);
+  const entries = [...batch.entries];
+  view.putBack(batch);
+  return entries;
+};
 const shown = (entries: readonly Entry[]): string[] =>
   entries.map(({ key, value }) => `${String(key)}=${String(value)}`);
 
@@ -49,16 +58,16 @@ describe('a view with an archive', () => {
   test('lists what is due, earliest first, and keeps it unseen until it is archived', () => {
     const { view, apply } = start();
     apply(1000, put('c', '3', 30), put('a', '1', 10), put('b', '2', 20), put('d', '4'));
-    expect(all(view)).toEqual([]);
+    expect(due(view)).toEqual([]);
     apply(1025);
-    expect(shown(all(view))).toEqual(['a=1', 'b=2']);
-    expect(shown(all(view))).toEqual(['a=1', 'b=2']);
+    expect(shown(due(view))).toEqual(['a=1', 'b=2']);
+    expect(shown(due(view))).toEqual(['a=1', 'b=2']);
     expect(view.entries).toBe(4);
     expect(view.get(Buffer.from('a'), view.logTime)).toBeNull();
     const gone: string[] = [];
     view.onChange((change) => gone.push(`${change.type} ${change.type === 'put' ? '' : String(change.key)}`));
-    expect(view.removeExpired(all(view, 1))).toBe(1);
-    expect(view.removeExpired(all(view))).toBe(1);
+    expect(view.removeExpired(take(view, 1))).toBe(1);
+    expect(view.removeExpired(take(view))).toBe(1);
     expect(gone).toEqual(['expire a', 'expire b']);
     expect(view.entries).toBe(2);
     expect(view.nextExpiry()).toBe(1030);
@@ -71,9 +80,9 @@ describe('a view with an archive', () => {
     apply(1010, put('a', '2', 10), remove('b'), put('alive', '2'));
     expect(view.archiveQueueBytes).toBeGreaterThan(0);
     apply(1020);
-    expect(shown(all(view))).toEqual(['a=1', 'b=1', 'a=2']);
-    expect(view.removeExpired(all(view))).toBe(3);
-    expect(all(view)).toEqual([]);
+    expect(shown(due(view))).toEqual(['a=1', 'b=1', 'a=2']);
+    expect(view.removeExpired(take(view))).toBe(3);
+    expect(due(view)).toEqual([]);
     expect(view.archiveQueueBytes).toBe(0);
     expect(String(view.get(Buffer.from('alive'), view.logTime)?.value)).toBe('2');
   });
@@ -82,20 +91,20 @@ describe('a view with an archive', () => {
     const { view, apply } = start();
     apply(1000, put('a', '1', 10), put('b', '1', 10));
     apply(1010);
-    const archiving = all(view);
+    const archiving = take(view);
     apply(1011, put('a', '2', 10), remove('b'));
     expect(view.removeExpired(archiving)).toBe(0);
     expect(String(view.get(Buffer.from('a'), view.logTime)?.value)).toBe('2');
     apply(1030);
-    expect(shown(all(view))).toEqual(['a=1', 'b=1', 'a=2']);
+    expect(shown(due(view))).toEqual(['a=1', 'b=1', 'a=2']);
   });
 
   test('gives pages of bounded size, at least one entry', () => {
     const { view, apply } = start();
     apply(1000, put('a', 'x'.repeat(5000), 1), put('b', 'x', 2), put('c', 'x', 3));
     apply(1010);
-    expect(all(view, 1000, 1000).map(({ key }) => String(key))).toEqual(['a']);
-    expect(all(view, 2)).toHaveLength(2);
+    expect(due(view, 1000, 1000).map(({ key }) => String(key))).toEqual(['a']);
+    expect(due(view, 2)).toHaveLength(2);
   });
 
   test('lists two keys of the same hash that expire at the same time', () => {
@@ -104,52 +113,90 @@ describe('a view with an archive', () => {
     apply(1000, ...twins.map((name) => put(name, '1', 10)));
     apply(1010);
     expect(
-      all(view)
+      due(view)
         .map(({ key }) => String(key))
         .toSorted(),
     ).toEqual(twins.toSorted());
-    expect(view.removeExpired(all(view))).toBe(2);
+    expect(view.removeExpired(take(view))).toBe(2);
     expect(view.entries).toBe(0);
   });
 
   test('what is taken is not given again until it is put back, and no two that are taken have entries of one key', () => {
     const { view, apply } = start();
-    const take = (max = 1000): LeavingEntry[] => view.take({ until: view.logTime, max, bytesMax: 1e9 });
     apply(1000, put('a', '1', 8), put('b', '1', 9), put('c', '1', 10), put('d', '1', 500));
     apply(1010);
-    const first = take(2);
-    const second = take(2);
-    expect([shown(first), shown(second), shown(take())]).toEqual([['a=1', 'b=1'], ['c=1'], []]);
+    const first = take(view, 2);
+    const second = take(view, 2);
+    expect([first, second, take(view)].map(({ entries }) => shown(entries))).toEqual([['a=1', 'b=1'], ['c=1'], []]);
     apply(1011, put('a', '2', 2), put('c', '2', 500));
     apply(1020);
     // a=1 and c=1 wait in the queue now, and may be on their way: a=2 must not overtake them.
-    expect(take()).toEqual([]);
+    expect(take(view)).toHaveLength(0);
     expect(view.removeExpired(second)).toBe(0);
-    expect(take()).toEqual([]);
+    expect(take(view)).toHaveLength(0);
     view.putBack(first);
-    const rest = take();
-    expect(shown(rest)).toEqual(['a=1', 'c=1', 'b=1', 'a=2']);
+    const rest = take(view);
+    expect(shown(rest.entries)).toEqual(['a=1', 'c=1', 'b=1', 'a=2']);
     expect(view.removeExpired(rest)).toBe(4);
-    expect([take(), view.archiveQueueBytes, view.entries]).toEqual([[], 0, 2]);
+    expect([take(view).length, view.archiveQueueBytes, view.entries]).toEqual([0, 0, 2]);
+  });
+
+  test('what is taken is let go of in parts, also when it is known by its keys alone, and what is left may be put back', () => {
+    for (const isReleased of [false, true]) {
+      const { view, apply } = start();
+      const names = ['a', 'bb', '', 'dddd', 'e', 'f'];
+      apply(1000, ...names.map((name, n) => put(name, name, 10 + n)), put('q', '1', 5));
+      apply(1006, remove('q'));
+      apply(1020);
+      const batch = take(view);
+      expect(shown(batch.entries)).toEqual(['q=1', ...names.map((name) => `${name}=${name}`)]);
+      expect([batch.length, batch.queued, batch.earliest, batch.bytes]).toEqual([7, 1, 1005, 20]);
+      if (isReleased) batch.release();
+      expect(batch.entries).toHaveLength(isReleased ? 0 : 7);
+      expect([view.removeExpired(batch, 3), view.entries, view.archiveQueueBytes]).toEqual([3, 4, 0]);
+      // Not of this batch any more.
+      apply(1021, put('dddd', 'new'), put('a', 'new', 10));
+      expect([view.removeExpired(batch, 2), batch.isSettled]).toEqual([1, false]);
+      view.putBack(batch);
+      expect(batch.isSettled).toBe(true);
+      apply(1040);
+      expect(shown(due(view))).toEqual(['dddd=dddd', 'e=e', 'f=f', 'a=new']);
+      expect(view.removeExpired(take(view))).toBe(4);
+      expect(due(view)).toEqual([]);
+      expect(String(view.get(Buffer.from('dddd'), view.logTime)?.value)).toBe('new');
+    }
+  });
+
+  test('takes what there is time for', () => {
+    const { view, apply } = start();
+    apply(1000, ...Array.from({ length: 500 }, (_, n) => put(`k${n}`, '1', 10)));
+    apply(1010);
+    let asked = 0;
+    const batch = view.take({ until: view.logTime, max: 1000, bytesMax: 1e9, isOverdue: () => ++asked === 3 });
+    expect(batch.length).toBeGreaterThan(0);
+    expect(batch.length).toBeLessThan(500);
+    expect(due(view)).toHaveLength(500 - batch.length);
   });
 
   test('gives each of two keys of one hash once, though the other is on its way, whatever becomes of that', () => {
     const twins = keysOfOneHash();
     for (const firstIsWritten of [true, false]) {
       const { view, apply } = start();
-      const take = (): LeavingEntry[] => view.take({ until: view.logTime, max: 1, bytesMax: 1e9 });
-      const namesOf = (entries: readonly LeavingEntry[]): string[] => entries.map(({ key }) => String(key)).toSorted();
+      const namesOf = (...batches: readonly LeavingBatch[]): string[] =>
+        batches.flatMap(({ entries }) => entries.map(({ key }) => String(key))).toSorted();
       apply(1000, ...twins.map((name) => put(name, '1', 10)));
       apply(1010);
-      const [first, second] = [take(), take()];
-      expect(namesOf([...first, ...second])).toEqual(twins.toSorted());
-      expect(take()).toEqual([]);
+      const [first, second] = [take(view, 1), take(view, 1)];
+      const firstNames = namesOf(first);
+      expect(namesOf(first, second)).toEqual(twins.toSorted());
+      first.release();
+      expect(take(view, 1)).toHaveLength(0);
       if (firstIsWritten) expect(view.removeExpired(first)).toBe(1);
       else view.putBack(first);
-      const again = take();
-      expect(namesOf(again)).toEqual(firstIsWritten ? [] : namesOf(first));
-      expect(view.removeExpired([...second, ...again])).toBe(firstIsWritten ? 1 : 2);
-      expect([view.entries, take()]).toEqual([0, []]);
+      const again = take(view, 1);
+      expect(namesOf(again)).toEqual(firstIsWritten ? [] : firstNames);
+      expect([second, again].map((batch) => view.removeExpired(batch))).toEqual([1, firstIsWritten ? 0 : 1]);
+      expect([view.entries, due(view)]).toEqual([0, []]);
     }
   });
 
@@ -160,13 +207,13 @@ describe('a view with an archive', () => {
     apply(1001, ...names.map((name) => put(name, '2')), put('late', '1', 10));
     apply(1011);
     let looks = 0;
-    let due: LeavingEntry[] = [];
-    for (; due.length === 0; looks++) {
+    let found: readonly LeavingEntry[] = [];
+    for (; found.length === 0; looks++) {
       expect(view.nextExpiry()).toBeLessThanOrEqual(view.logTime);
-      due = view.take({ until: view.logTime, max: 50, bytesMax: 1e9 });
+      found = take(view, 50).entries;
     }
     expect(looks).toBeGreaterThan(9);
-    expect(shown(due)).toEqual(['late=1']);
+    expect(shown(found)).toEqual(['late=1']);
   });
 
   test('archives every entry that expired, once at least and in order per key, however slow and faulty the archive is', () => {
@@ -177,21 +224,25 @@ describe('a view with an archive', () => {
       const alive = new Map<string, { offset: number; expiresAt: number }>();
       const expired = new Set<string>();
       const archived = new Map<string, Set<number>>();
-      const underWay: LeavingEntry[][] = [];
+      const underWay: LeavingBatch[] = [];
       const overtake = (key: string, at: number): void => {
         const old = alive.get(key);
         if (old && old.expiresAt <= at) expired.add(`${key} ${old.offset}`);
         alive.delete(key);
       };
-      const settle = (batch: LeavingEntry[], written: boolean): void => {
-        for (const { key, offset } of written ? batch : []) {
+      const settle = (batch: LeavingBatch, written: boolean): void => {
+        for (const { key, offset } of written ? batch.entries : []) {
           const offsets = archived.get(String(key)) ?? new Set();
           // New to the archive: later than all it has of the key.
           if (!offsets.has(offset)) expect(offset).toBeGreaterThan(Math.max(0, ...offsets));
           archived.set(String(key), offsets.add(offset));
         }
-        if (written) view.removeExpired(batch);
-        else view.putBack(batch);
+        if (randomChance(rng, 0.5)) batch.release();
+        if (written) {
+          for (let removed = randomBelow(rng, 4); !batch.isSettled; removed = 1 + randomBelow(rng, 4)) {
+            view.removeExpired(batch, removed);
+          }
+        } else view.putBack(batch);
       };
       /** In memory or in the archive: whatever is under way, of what has expired under the key the newest is found, and in memory nothing else. */
       const findsNewest = (key: string): void => {
@@ -202,7 +253,6 @@ describe('a view with an archive', () => {
         const leaving = view.leaving(Buffer.from(key), view.logTime);
         expect(leaving?.offset ?? Math.max(0, ...(archived.get(key) ?? []))).toBe(newest);
       };
-      const take = (max: number): LeavingEntry[] => view.take({ until: view.logTime, max, bytesMax: 1e9 });
       for (let step = 0; step < 400; step++) {
         const at = source.logTime + randomBelow(rng, 5);
         const key = randomOf(rng, names);
@@ -214,7 +264,7 @@ describe('a view with an archive', () => {
           apply(at, put(key, 'v', ttl));
           alive.set(key, { offset, expiresAt: ttl === undefined ? Infinity : at + ttl });
         }
-        if (randomChance(rng, 0.3)) underWay.push(take(1 + randomBelow(rng, 6)));
+        if (randomChance(rng, 0.3)) underWay.push(take(view, 1 + randomBelow(rng, 6)));
         // They may end in any order.
         if (underWay.length > 0 && randomChance(rng, 0.3)) {
           const [batch] = underWay.splice(randomBelow(rng, underWay.length), 1);
@@ -226,7 +276,7 @@ describe('a view with an archive', () => {
       for (const batch of underWay) settle(batch, false);
       apply(source.logTime + 1000);
       for (const key of alive.keys()) overtake(key, source.logTime);
-      while (isDue(view)) settle(take(5), true);
+      while (isDue(view)) settle(take(view, 5), true);
       const found = [...archived].flatMap(([key, offsets]) => [...offsets].map((offset) => `${key} ${offset}`));
       expect(found.toSorted()).toEqual([...expired].toSorted());
     }
@@ -249,15 +299,14 @@ describe('a view with an archive that may hold only so much', () => {
     };
     apply(1000, put('alive', '1'), put('a', '1', 10), put('b', '1', 10));
     apply(1010, put('alive', '2'));
-    const batch = view.take({ until: view.logTime, max: 10, bytesMax: 1e9 });
-    expect(shown(batch).toSorted()).toEqual(['a=1', 'b=1']);
+    const batch = take(view);
+    expect(shown(batch.entries).toSorted()).toEqual(['a=1', 'b=1']);
     apply(1011, put('c', '1'), put('d', '1'));
     expect([view.entries, view.evictedCount]).toEqual([3, 0]);
     expect(String(view.get(Buffer.from('alive'), view.logTime)?.value)).toBe('2');
     // It may not get there, so it is given once more.
     view.putBack(batch);
-    const again = view.take({ until: view.logTime, max: 10, bytesMax: 1e9 });
-    expect(again.map(named).toSorted()).toEqual(['a 2 1010 false', 'b 3 1010 false']);
+    expect(due(view).map(named).toSorted()).toEqual(['a 2 1010 false', 'b 3 1010 false']);
   });
 
   test('holds the same whatever is on its way to the archive, arrives there or fails', () => {
@@ -266,13 +315,12 @@ describe('a view with an archive that may hold only so much', () => {
       const source = new BatchSource(1000);
       const busy = new MapView({ archive: true, maxEntries: CAN_HOLD });
       const idle = new MapView({ archive: true, maxEntries: CAN_HOLD });
-      const take = (view: MapView, max: number): LeavingEntry[] =>
-        view.take({ until: view.logTime, max, bytesMax: 1e9 });
-      const underWay: LeavingEntry[][] = [];
+      const underWay: LeavingBatch[] = [];
       const departed = { busy: new Set<string>(), idle: new Set<string>() };
-      const settle = (batch: LeavingEntry[], written: boolean): void => {
+      const settle = (batch: LeavingBatch, written: boolean): void => {
         if (written) {
-          for (const entry of batch) departed.busy.add(named(entry));
+          for (const entry of batch.entries) departed.busy.add(named(entry));
+          if (randomChance(rng, 0.5)) batch.release();
           busy.removeExpired(batch);
         } else busy.putBack(batch);
       };
@@ -294,7 +342,7 @@ describe('a view with an archive that may hold only so much', () => {
       while (isDue(busy)) settle(take(busy, 5), true);
       while (isDue(idle)) {
         const batch = take(idle, 5);
-        for (const entry of batch) departed.idle.add(named(entry));
+        for (const entry of batch.entries) departed.idle.add(named(entry));
         idle.removeExpired(batch);
       }
       expect([...departed.busy].toSorted()).toEqual([...departed.idle].toSorted());
@@ -320,7 +368,7 @@ describe('what is on its way to the archive, by key', () => {
     expect(leaving(view, 'a')).toBe('a=1 1010');
     view.putBack(batch);
     expect(leaving(view, 'a')).toBe('a=1 1010');
-    view.removeExpired(all(view));
+    view.removeExpired(take(view));
     expect([leaving(view, 'a'), leaving(view, 'b'), leaving(view, 'never')]).toEqual([null, null, null]);
   });
 
@@ -333,9 +381,9 @@ describe('what is on its way to the archive, by key', () => {
     expect(leaving(view, 'a')).toBe('a=2 1020');
     apply(1021, put('a', '3', 100));
     expect(leaving(view, 'a')).toBe('a=2 1020');
-    view.removeExpired(all(view, 1));
+    view.removeExpired(take(view, 1));
     expect([leaving(view, 'a'), leaving(view, 'b')]).toEqual(['a=2 1020', 'b=1 1010']);
-    view.removeExpired(all(view));
+    view.removeExpired(take(view));
     expect([leaving(view, 'a'), leaving(view, 'b')]).toEqual([null, null]);
   });
 
@@ -361,7 +409,7 @@ describe('what is on its way to the archive, by key', () => {
     apply(1000, put(one, '1', 10), put(other, '2', 10));
     apply(1010, remove(one), remove(other));
     expect([leaving(view, one), leaving(view, other)]).toEqual([`${one}=1 1010`, `${other}=2 1010`]);
-    view.removeExpired(all(view, 1));
+    view.removeExpired(take(view, 1));
     expect([leaving(view, one), leaving(view, other)]).toEqual([null, `${other}=2 1010`]);
     apply(1020, put(one, '3', 1));
     apply(1030, remove(one));

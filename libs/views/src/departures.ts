@@ -1,6 +1,7 @@
 import { asLogTime, assert, hashKey, slotOf, type LogTime } from '#kernel';
 import { ArchiveQueue, copyOfEntry, sizeOfEntry, type LeavingEntry } from './archive-queue.js';
 import type { Slot } from './slot.js';
+import { LEAVING_BATCH_MAX, LeavingBatch, TakenEntries } from './leaving-batch.js';
 import type { Entry } from './view-query.js';
 import type { ViewState } from './view-state.js';
 
@@ -9,7 +10,12 @@ export interface DueRequest {
   /** Entries, and about the bytes they take (or one entry). */
   readonly max: number;
   readonly bytesMax: number;
+  /** Asked now and then: true, and it ends with what it has. */
+  readonly isOverdue?: () => boolean;
 }
+
+/** Entries taken between looks at the clock. */
+const TAKEN_STEP = 50;
 
 /**
  * Entries that leave a view since they have expired or had to make room. Without an archive an expired entry is just removed. With one, all
@@ -18,9 +24,9 @@ export interface DueRequest {
 export class Departures {
   private readonly queue: ArchiveQueue | null;
   /** By `take`, and neither removed nor put back. */
-  private taken = 0;
-  /** Of these, by the hash of their keys, those that are in the index: their slots know no more that they are due. */
-  private readonly takenFromIndex = new Map<number, readonly LeavingEntry[]>();
+  private takenCount = 0;
+  /** Of these, those that are in the index: their slots know no more that they are due. */
+  private readonly taken = new TakenEntries();
 
   constructor(
     private readonly state: ViewState,
@@ -111,16 +117,11 @@ export class Departures {
       this.leave(slot, bucket);
       return true;
     }
-    for (const [hash, entries] of this.takenFromIndex) {
-      this.takenFromIndex.delete(hash);
-      let left = false;
-      for (const entry of entries) {
-        const found = this.find(hash, entry);
-        if (!found) continue;
-        this.leave(found.slot, found.bucket);
-        left = true;
-      }
-      if (left) return true;
+    for (let taken = this.taken.pop(); taken !== null; taken = this.taken.pop()) {
+      const found = this.find(taken.hash, taken.key, taken.offset);
+      if (!found) continue;
+      this.leave(found.slot, found.bucket);
+      return true;
     }
     return false;
   }
@@ -131,7 +132,7 @@ export class Departures {
   }
 
   /** Where the entry is in the index; null: it is not there any more. */
-  private find(hash: number, { key, offset }: Entry): { readonly slot: Slot; readonly bucket: number } | null {
+  private find(hash: number, key: Buffer, offset: number): { readonly slot: Slot; readonly bucket: number } | null {
     const slot = this.state.slots[slotOf(hash)];
     const bucket = slot?.find(hash, key, 0, key.length) ?? -1;
     return bucket < 0 || slot!.load(bucket).offset !== offset ? null : { slot: slot!, bucket };
@@ -142,70 +143,87 @@ export class Departures {
    * key in the order in which they were written. They stay, invisible, until `removeExpired` is called with them. Copies; at most `max`, and
    * about `bytesMax` or one. In the index it looks at `max` times when something expires, or did before it was overwritten: more may be due even if
    * these are none.
+   *
+   * What it gives it does not give again until `putBack` is called with it (or, of what is out of the index, nothing at all until `removeExpired` is), so
+   * that several batches may be on their way to the archive: no two of them have entries of one key.
    */
-  due(request: DueRequest): LeavingEntry[] {
-    const due = this.popDue(request);
-    this.pushDue(due);
-    return due;
-  }
-
-  /**
-   * Like `due`, but what it gives it does not give again until `putBack` is called with it (or, of what is out of the index, nothing at all until
-   * `removeExpired` is), so that several batches may be on their way to the archive: no two of them have entries of one key.
-   */
-  take(request: DueRequest): LeavingEntry[] {
+  take(request: DueRequest): LeavingBatch {
     assert(this.queue !== null, 'a view without an archive');
-    if (this.taken > 0 && this.queue.length > 0) return [];
-    const due = this.popDue(request);
-    this.taken += due.length;
-    return due;
+    const batch = new LeavingBatch();
+    if (this.takenCount > 0 && this.queue.length > 0) return batch;
+    this.taken.open(batch);
+    this.takeInto(batch, this.queue, request);
+    this.takenCount += batch.length;
+    if (batch.length === 0) this.taken.close(batch);
+    return batch;
   }
 
-  /** The archive has none of these, which `take` gave: they are due again. */
-  putBack(entries: readonly LeavingEntry[]): void {
-    this.taken -= entries.length;
-    this.pushDue(entries);
-  }
-
-  private pushDue(entries: readonly LeavingEntry[]): void {
-    for (const entry of entries) {
-      const hash = this.untake(entry);
-      const found = this.find(hash, entry);
-      if (found) found.slot.expiries.push(found.slot.load(found.bucket).expiresAt, hash);
-    }
-  }
-
-  private popDue(request: DueRequest): LeavingEntry[] {
-    assert(this.queue !== null, 'a view without an archive');
-    const { queue } = this;
+  private takeInto(batch: LeavingBatch, queue: ArchiveQueue, request: DueRequest): void {
+    const { isOverdue } = request;
     const until = Math.min(request.until, this.state.logTime);
-    const due: LeavingEntry[] = [];
+    const max = Math.min(request.max, LEAVING_BATCH_MAX);
     let bytes = 0;
-    const add = (entry: LeavingEntry): void => {
-      due.push(entry);
+    const full = (): boolean => batch.length >= max || (batch.length > 0 && bytes >= request.bytesMax);
+    for (let place = 0; place < queue.length && !full(); place++) {
+      const entry = queue.at(place);
+      batch.add(entry, true);
       bytes += sizeOfEntry(entry);
-    };
-    const full = (): boolean => due.length >= request.max || (due.length > 0 && bytes >= request.bytesMax);
-    for (let place = 0; place < queue.length && !full(); place++) add(queue.at(place));
-    for (let looked = 0; looked < request.max && !full(); looked++) {
+    }
+    for (let looked = 0; looked < max && !full(); looked++) {
+      if (looked > 0 && looked % TAKEN_STEP === 0 && isOverdue?.() === true) break;
       const slot = this.nextDueSlot(until);
       if (slot === null) break;
       const bucket = this.nextDue(slot, until);
       if (bucket < 0) continue;
       const entry = copyOfEntry(this.state.viewOf(slot.load(bucket)));
-      const hash = hashKey(entry.key);
-      this.takenFromIndex.set(hash, [...(this.takenFromIndex.get(hash) ?? []), entry]);
-      add(entry);
+      this.taken.add(hashKey(entry.key), batch, batch.length);
+      batch.add(entry, false);
+      bytes += sizeOfEntry(entry);
     }
-    return due;
   }
 
-  /** Hash of its key. */
-  private untake(entry: Entry): number {
-    const hash = hashKey(entry.key);
-    const left = this.takenFromIndex.get(hash)?.filter((other) => other !== entry) ?? [];
-    if (left.length > 0) this.takenFromIndex.set(hash, left);
-    else this.takenFromIndex.delete(hash);
+  /** The archive has none of these, or none but the settled ones: they are due again. */
+  putBack(batch: LeavingBatch): void {
+    while (!batch.isSettled) {
+      const hash = this.settle(batch);
+      if (hash === null) continue;
+      const place = batch.settled - 1;
+      const found = this.find(hash, batch.keyAt(place), batch.offsetAt(place));
+      if (found) found.slot.expiries.push(found.slot.load(found.bucket).expiresAt, hash);
+    }
+  }
+
+  /** The archive has these. Settles so many of them at most, and returns how many left memory. */
+  removeExpired(batch: LeavingBatch, max = Infinity): number {
+    assert(this.queue !== null, 'a view without an archive');
+    let removed = 0;
+    for (let looked = 0; looked < max && !batch.isSettled; looked++) {
+      const hash = this.settle(batch);
+      if (hash === null) {
+        this.queue.shift();
+        removed++;
+        continue;
+      }
+      const place = batch.settled - 1;
+      const found = this.find(hash, batch.keyAt(place), batch.offsetAt(place));
+      // Overwritten, deleted, or out of the way of others meanwhile: then it waits in the queue, and is archived a second time, which changes nothing.
+      if (!found) continue;
+      this.remove(found.slot, found.bucket);
+      removed++;
+    }
+    return removed;
+  }
+
+  /** The next of the batch is on its way no more. Hash of its key; null: it is the first of the queue. */
+  private settle(batch: LeavingBatch): number | null {
+    const place = batch.settled++;
+    this.takenCount--;
+    let hash: number | null = null;
+    if (place >= batch.queued) {
+      hash = hashKey(batch.keyAt(place));
+      this.taken.delete(hash, batch, place);
+    }
+    if (batch.isSettled) this.taken.close(batch);
     return hash;
   }
 
@@ -215,28 +233,7 @@ export class Departures {
     const { earliest, earliestHash } = expiries;
     assert(earliest <= until, 'the slot was said to have something due');
     expiries.pop();
-    return slot.findExpired(earliestHash, earliest, this.takenFromIndex.get(earliestHash));
-  }
-
-  /** The archive has these, which `due` or `take` gave. Returns how many entries left memory. */
-  removeExpired(archived: readonly Entry[]): number {
-    assert(this.queue !== null, 'a view without an archive');
-    this.taken = Math.max(0, this.taken - archived.length);
-    const { queue } = this;
-    let removed = 0;
-    for (const entry of archived) {
-      if (queue.length > 0 && queue.at(0) === entry) {
-        queue.shift();
-        removed++;
-        continue;
-      }
-      const found = this.find(this.untake(entry), entry);
-      // Overwritten, deleted, or out of the way of others meanwhile: then it waits in the queue, and is archived a second time, which changes nothing.
-      if (!found) continue;
-      this.remove(found.slot, found.bucket);
-      removed++;
-    }
-    return removed;
+    return slot.findExpired(earliestHash, earliest, this.taken);
   }
 
   /** The slot in which the next entry may be due; null: none is. */

@@ -5,6 +5,7 @@ export { BUILT_IN_TYPES, validateCommand } from './types/built-in-types.js';
 export { type LeavingEntry } from './archive-queue.js';
 export { type ViewChange, type ViewChangeListener } from './change-listeners.js';
 export { type DueRequest } from './departures.js';
+export { type LeavingBatch } from './leaving-batch.js';
 export * from './map-view.js';
 export * from './map-view-restorer.js';
 export { RESULTS_MAX } from './result-ring.js';

@@ -207,11 +207,13 @@ describe('a view that may hold only so much', () => {
     at(1000, put('a'), put('b', 'v', 10));
     at(1020, put('c'), put('d'));
     expect(shown()).toBe('cd');
-    const due = view.due({ until: view.logTime, max: 10, bytesMax: 1e9 });
-    expect(due.map(({ key, evicted, expiresAt, offset }) => [String(key), evicted, expiresAt, offset])).toEqual([
-      ['b', false, 1010, 2],
-      ['a', true, 1020, 1],
-    ]);
+    const due = view.take({ until: view.logTime, max: 10, bytesMax: 1e9 });
+    expect(due.entries.map(({ key, evicted, expiresAt, offset }) => [String(key), evicted, expiresAt, offset])).toEqual(
+      [
+        ['b', false, 1010, 2],
+        ['a', true, 1020, 1],
+      ],
+    );
     expect(view.archiveQueueBytes).toBeGreaterThan(0);
     expect(view.removeExpired(due)).toBe(2);
     expect(view.archiveQueueBytes).toBe(0);

@@ -30,6 +30,7 @@ import { effectOf, entriesOf, recordOfCommand, type CommandEntries, type PutEffe
 import { CommandTable, unknownCommand, type CommandRecord, type DataType } from './data-type.js';
 import { Departures, type DueRequest } from './departures.js';
 import { DigestMarks, digestOfAll, type SlotDigests } from './digest-marks.js';
+import type { LeavingBatch } from './leaving-batch.js';
 import { KeysAhead } from './keys-ahead.js';
 import { startsWith } from './key-prefix.js';
 import { LookAhead } from './look-ahead.js';
@@ -46,7 +47,7 @@ export interface MapViewOptions extends ViewStateOptions {
   readonly dataTypes?: readonly DataType[];
   /** A data type threw: the command has the result `internal` and no effect, here as on every host. For reporting; must not throw. */
   readonly onDefect?: (error: unknown, command: { readonly name: string; readonly offset: Offset }) => void;
-  /** Expired and evicted entries leave by `due` and `removeExpired`, and none is lost that was overwritten after it had expired. */
+  /** Expired and evicted entries leave by `take` and `removeExpired`, and none is lost that was overwritten after it had expired. */
   readonly archive?: boolean;
   /** Time to live of what is written without one; null: none. */
   readonly defaultTtlMs?: number | null;
@@ -167,7 +168,7 @@ export class MapView {
     return sum + (this.order?.bytes ?? 0) + (this.limit?.order.bytes ?? 0) + this.archiveQueueBytes;
   }
 
-  /** Expired entries leave by `due` and `removeExpired`. */
+  /** Expired entries leave by `take` and `removeExpired`. */
   get archives(): boolean {
     return this.departures.archives;
   }
@@ -718,24 +719,19 @@ export class MapView {
     return this.departures.expire(request);
   }
 
-  /** As `Departures.due`. */
-  due(request: DueRequest): LeavingEntry[] {
-    return this.departures.due(request);
-  }
-
   /** As `Departures.take`. */
-  take(request: DueRequest): LeavingEntry[] {
+  take(request: DueRequest): LeavingBatch {
     return this.departures.take(request);
   }
 
   /** As `Departures.putBack`. */
-  putBack(entries: readonly LeavingEntry[]): void {
-    this.departures.putBack(entries);
+  putBack(batch: LeavingBatch): void {
+    this.departures.putBack(batch);
   }
 
   /** As `Departures.removeExpired`. */
-  removeExpired(archived: readonly Entry[]): number {
-    return this.departures.removeExpired(archived);
+  removeExpired(batch: LeavingBatch, max?: number): number {
+    return this.departures.removeExpired(batch, max);
   }
 
   private removeDue(slot: Slot, bucket: number): void {

@@ -3,6 +3,7 @@ import { NO_CHUNK, type Arena, type ArenaChunk } from './arena.js';
 import { bucketOfLocation, emptyBucket, fillFrom, vacate } from './bucket-table.js';
 import type { EarliestSlots } from './earliest-slots.js';
 import { ExpiryHeap } from './expiry-heap.js';
+import type { TakenEntries } from './leaving-batch.js';
 import { EntryStarts, FrozenSlot, type CapturedChunk } from './frozen-slot.js';
 import {
   KEY_LENGTH_AT,
@@ -12,7 +13,6 @@ import {
   ENTRY_ALIGNMENT,
   type EntryDraft,
 } from './stored-entry.js';
-import type { Entry } from './view-query.js';
 
 /**
  * The entries of one slot: chunks of the view's arena that are only ever appended to, and an open-addressing index over them, which is another.
@@ -271,14 +271,13 @@ export class Slot {
   }
 
   /** Bucket of an entry with this hash that expires at or before `until`, and is none of these; −1 if there is none. */
-  findExpired(hash: number, until: number, besides: readonly Pick<Entry, 'key' | 'offset'>[] = []): number {
+  findExpired(hash: number, until: number, besides: TakenEntries): number {
     const { index, indexStart } = this;
     const mask = this.buckets - 1;
     for (let bucket = (hash >>> 8) & mask; index[indexStart + 2 * bucket + 1] !== 0; bucket = (bucket + 1) & mask) {
       if (index[indexStart + 2 * bucket] !== hash) continue;
       const entry = this.load(bucket);
-      if (entry.expiresAt > until) continue;
-      if (!besides.some(({ key, offset }) => entry.offset === offset && entry.hasKey(key))) return bucket;
+      if (entry.expiresAt <= until && !besides.has(hash, entry)) return bucket;
     }
     return -1;
   }
@@ -370,7 +369,7 @@ export class Slot {
     chunk.dead += moved;
     this.deadBytes += moved;
     if (chunk.dead === used) this.releaseDead(number);
-    return Math.max(at - from, 1);
+    return at - from;
   }
 
   /** Copies the entry to where it is not overwritten. Returns where that is. */

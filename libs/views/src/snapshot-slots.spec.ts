@@ -231,8 +231,8 @@ describe('a slot that is stopped', () => {
     view.applyBatches(after);
     const rebuilt = applied([before, after], { ...options, slots: new Set([SLOT]) });
     view.adoptSlots(rebuilt, [SLOT]);
-    const due = view.due({ until: view.logTime, max: 10, bytesMax: 1e6 });
-    expect(due.map(({ value }) => String(value))).toEqual(['old']);
+    const due = view.take({ until: view.logTime, max: 10, bytesMax: 1e6 });
+    expect(due.entries.map(({ value }) => String(value))).toEqual(['old']);
     expect(view.removeExpired(due)).toBe(1);
     expect(view.archiveQueueBytes).toBe(0);
   });

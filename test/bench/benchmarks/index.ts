@@ -1,5 +1,6 @@
 import type { Benchmark } from '../bench.js';
 import { appendBatches } from './append-batches.js';
+import { archiveTurn } from './archive-turn.js';
 import { archive } from './archive.js';
 import { compression } from './compression.js';
 import { getNative } from './get-native.js';
@@ -34,6 +35,7 @@ export const benchmarks: readonly Benchmark[] = [
   memory,
   viewMap,
   archive,
+  archiveTurn,
   compression,
   snapshot,
   scan,
