@@ -147,10 +147,10 @@ describe('an arena', () => {
       emptied.add(region);
       const chunk = [...chunks].find((one) => one.region === region)!;
       const moved = arena.allocateElsewhere(MIB / 2, region)!;
-      // What comes meanwhile is not put where all is about to leave.
-      const next = arena.allocate(MIB / 4);
-      for (const { region: other } of [moved, next]) expect(other).not.toBe(region);
-      arena.free(next);
+      // What comes meanwhile is not put where all is about to leave, however much it is.
+      const next = Array.from({ length: 80 }, () => arena.allocate(MIB / 4));
+      for (const { region: other } of [moved, ...next]) expect(other).not.toBe(region);
+      for (const one of next) arena.free(one);
       arena.free(chunk);
       chunks.delete(chunk);
       chunks.add(moved);

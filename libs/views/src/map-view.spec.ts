@@ -465,6 +465,36 @@ describe('scans', () => {
     const keys = entries.map((entry) => entry.key.toString('latin1'));
     expect(keys).toEqual([...keys].sort());
   });
+
+  test('a first scan that is prepared a few keys of a slot at a time has all of them, whatever changes meanwhile', () => {
+    const rng = new SeededRng(3);
+    const source = new BatchSource();
+    const view = new MapView();
+    const names = [3, 4, 255].flatMap((slot) => keysOfSlot(slot, 150));
+    const change = (key: Buffer, isThere: boolean): void => {
+      view.applyBatches(source.records([{ key, value: isThere ? bytes('v'.repeat(randomBelow(rng, 30))) : null }]));
+    };
+    for (const key of names) if (randomBelow(rng, 3) > 0) change(key, true);
+    for (let steps = 1; !view.prepareScan(7); steps++) {
+      if (steps > 90) continue;
+      change(names[randomBelow(rng, names.length)], randomBelow(rng, 2) > 0);
+      view.reclaim(300);
+    }
+    expect(view['ungathered']).toHaveLength(0);
+    const { entries } = view.scan({ ...everything, time: view.logTime });
+    expect(entries.map(({ key }) => key)).toEqual(
+      names.filter((key) => view.get(key, view.logTime)).sort(Buffer.compare),
+    );
+
+    // Begun anew when the slot it had come to is stopped.
+    const whole = snapshotOf(view);
+    const restored = restoreMapView([whole]);
+    expect(restored.prepareScan(7)).toBe(false);
+    restored.stopSlots([3]);
+    expect(restored.prepareScan(1000)).toBe(false);
+    restored.adoptSlots(restoreMapView([whole]), [3]);
+    expect(restored.scan({ ...everything, time: view.logTime }).entries).toEqual(entries);
+  });
 });
 
 describe('snapshots', () => {
