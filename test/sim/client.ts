@@ -14,6 +14,7 @@ import type { OperationInput, OperationOutput } from '../support/linearizability
 import type { Machine } from './machine.js';
 import { TYPED_PREFIX } from './model-of-types.js';
 import { EVENTS, THINGS } from './place.js';
+import { LIMITED_KEYS } from './reference-view.js';
 import type { World } from './world.js';
 import type { WriteFate } from './write-ledger.js';
 
@@ -24,6 +25,7 @@ const ATTEMPTS_MAX = 4;
 const KEY_EPOCH_MS = 8000;
 const REGISTERS = 4;
 const EXPIRING_KEPT = 12;
+const LIMITED_TTL_MS_MAX = 3000;
 
 type Answer<T> = { readonly value: T } | { readonly error: TidelineError };
 
@@ -402,11 +404,22 @@ export class Client {
     );
   }
 
-  /* ---- records of a log without a view ---- */
+  /* ---- records of a log that has no view, or one that may hold only a few of them ---- */
+
+  private event(value: string): RecordInput {
+    const record = { value: Buffer.from(value, 'latin1') };
+    if (!this.world.hasEvictions) return record;
+    const key = Buffer.from(`k${randomBelow(this.rng, LIMITED_KEYS)}`);
+    return {
+      ...record,
+      key,
+      ...(randomChance(this.rng, 0.7) && { ttlMs: 1 + randomBelow(this.rng, LIMITED_TTL_MS_MAX) }),
+    };
+  }
 
   private append(): void {
     const values = Array.from({ length: 1 + randomBelow(this.rng, 3) }, () => this.value());
-    const records: RecordInput[] = values.map((value) => ({ value: Buffer.from(value, 'latin1') }));
+    const records = values.map((value) => this.event(value));
     const idempotencyKey = randomChance(this.rng, 0.4) ? `a${this.number}/${this.written}` : null;
     const acks = idempotencyKey === null && randomChance(this.rng, 0.15) ? 'leader' : 'quorum';
     this.insist(
@@ -442,7 +455,7 @@ export class Client {
     }
     const value = this.value();
     const sequence = ++session.sequence;
-    const batch = encodeBatch([{ value: Buffer.from(value, 'latin1') }], {
+    const batch = encodeBatch([this.event(value)], {
       createTime: 1_700_000_000_000,
       session: { low: session.id, high: 0, sequence },
     });

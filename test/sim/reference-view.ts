@@ -6,6 +6,27 @@ import type { ShadowEntry } from './shadow-log.js';
 
 const RESULTS_KEPT = 100_000;
 
+/** Entries that a view holds which may hold only so much, and the keys that are written to it. */
+export const LIMITED_ENTRIES = 6;
+export const LIMITED_KEYS = 10;
+
+/** What a view with an archive that may hold only so much is after each batch of the log, though nothing of it was ever archived. */
+export class LimitedReference {
+  readonly digests = new Map<number, string>();
+  private readonly fold = new MapView({ archive: true, maxEntries: LIMITED_ENTRIES });
+
+  constructor(readonly group: GroupId) {}
+
+  get evicted(): number {
+    return this.fold.evictedCount;
+  }
+
+  follow(entry: ShadowEntry): void {
+    this.fold.applyBatches(Buffer.from(entry.bytes!));
+    this.digests.set(entry.lastOffset, this.fold.digest);
+  }
+}
+
 /** What the committed log of one partition adds up to, told three ways: by a view of production code, and by plain models. */
 export class ReferenceView {
   fold = ReferenceView.empty();

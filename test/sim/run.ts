@@ -84,6 +84,7 @@ export const runSeed = (
       digests: world?.equalDigests.compared ?? 0,
       restores: world?.viewIsFold.restored ?? 0,
       expiries: world?.expiry.absences ?? 0,
+      evictions: world?.limited?.evicted ?? 0,
       departedWaiting: world?.departedEntries.waiting ?? 0,
       departedArchived: world?.departedEntries.archived ?? 0,
       commands:

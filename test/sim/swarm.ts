@@ -41,6 +41,8 @@ export interface Swarm {
   readonly readLease: boolean;
   /** Of `things`. */
   readonly archive: (typeof ARCHIVES)[number];
+  /** Where there is an archive, `events` has a view that may hold a few entries only. */
+  readonly evictions: boolean;
 }
 
 export const FAULT_KINDS = [
@@ -136,6 +138,7 @@ export const drawSwarm = (rng: Rng, mutant: MutantName | null, size: number | nu
     directWrites: oneOf(rng, ['done', 'done', 'refused-at-open', 'refused-at-write'] as const),
     loopWrites: randomChance(rng, 0.7),
     archive: 'none',
+    evictions: false,
   };
   return mutant === null ? withArchive(swarm, rng) : forMutant(swarm, mutant, rng);
 };
@@ -145,6 +148,7 @@ const withArchive = (swarm: Swarm, rng: Rng): Swarm => ({
   ...swarm,
   archive: oneOf(rng, ARCHIVES),
   everyMs: { ...swarm.everyMs, archiveAway: randomChance(rng, 0.7) ? between(rng, 1000, 8000) : 0 },
+  evictions: randomChance(rng, 0.5),
 });
 
 /** A defect that only a certain fault brings to light gets that fault. */

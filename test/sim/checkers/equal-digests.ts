@@ -1,12 +1,12 @@
 import type { ViewPartitionStats } from '#views';
-import type { ReferenceView } from '../reference-view.js';
+import type { LimitedReference, ReferenceView } from '../reference-view.js';
 import { must } from '../violation.js';
 
 /** 17: the digest of a view is equal at equal offsets on all hosts: it is the one that the log makes. */
 export class EqualDigestsChecker {
   compared = 0;
 
-  host(node: number, reference: ReferenceView, stats: ViewPartitionStats): void {
+  host(node: number, reference: ReferenceView | LimitedReference, stats: ViewPartitionStats): void {
     const digest = reference.digests.get(stats.offset);
     if (digest === undefined) return;
     this.compared++;
