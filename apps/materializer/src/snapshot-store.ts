@@ -208,8 +208,11 @@ export class SnapshotStore {
     const file = LargeFileWriter.createSync(this.options.fileSystem, path);
     let done = false;
     try {
+      // To open the file, to make a block and to hand it over: each takes a while the first time, so others have their turn in between.
+      await nextTurn();
       for (const block of frozen) {
         if (cancelled()) return null;
+        if (file.bytes === 0) await nextTurn();
         await settled((callback) => file.append(block, callback));
         await pace?.rest();
       }
@@ -311,6 +314,8 @@ export const infoOf = (entry: SnapshotEntry): SnapshotInfo => {
 const nameOf = ({ view, partition }: SnapshotSource): string => `view ${view}, partition ${partition}`;
 
 const fileName = (offset: number): string => `${String(offset).padStart(20, '0')}.snap`;
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
 const settled = (start: (callback: DiskCallback) => void): Promise<void> =>
   new Promise((resolve, reject) => {
