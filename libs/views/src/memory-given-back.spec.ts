@@ -132,6 +132,19 @@ describe('memory of entries that are gone', () => {
     }
   });
 
+  test('is given back where all of the chunk that is being filled is dead', () => {
+    const source = new BatchSource();
+    const view = new MapView();
+    const [first, second] = keysOfSlot(3, 2);
+    view.applyBatches(source.records([first, second].map((key) => ({ key, value: Buffer.alloc(100) }))));
+    const slot = view['state'].slots[3]!;
+    view.applyBatches(source.records([first, second].map((key) => ({ key, value: null }))));
+    expect(slot.deadBytes).toBeGreaterThan(200);
+    expect(view.reclaim(1000)).toBeGreaterThan(0);
+    expect([slot.deadBytes, slot.chunkBytes]).toEqual([0, 0]);
+    expect(view.reclaim(1000)).toBe(0);
+  });
+
   test('is used again: a view that is filled again takes no more than it took', () => {
     const view = new MapView();
     const feed = feeding(view);

@@ -369,7 +369,8 @@ export class Slot {
     chunk.dead += moved;
     this.deadBytes += moved;
     if (chunk.dead === used) this.releaseDead(number);
-    return at - from;
+    // Of one that was all dead nothing was looked at; but it is given back.
+    return Math.max(at - from, 1);
   }
 
   /** Copies the entry to where it is not overwritten. Returns where that is. */
