@@ -1,4 +1,4 @@
-import { assert, hashKey } from '#kernel';
+import { assert } from '#kernel';
 import type { LeavingEntry } from './archive-queue.js';
 import type { StoredEntry } from './stored-entry.js';
 
@@ -14,8 +14,6 @@ const BATCHES_MAX = 2 ** 16;
  * move each of them, with its buffers, whenever it collects what is young. What is left are a few arrays, by which they are found again.
  */
 export class LeavingBatch {
-  /** Empty from `release` on. */
-  entries: readonly LeavingEntry[] = [];
   length = 0;
   /** Of these, the first so many are out of the index, and wait in the queue. */
   queued = 0;
@@ -29,14 +27,15 @@ export class LeavingBatch {
   settled = 0;
   /** Among those that are taken; −1: it is not. */
   number = -1;
-  private readonly open: LeavingEntry[] = [];
+  private list: LeavingEntry[] = [];
   private keys = NO_BYTES;
   /** Where in `keys` each ends. */
   private ends = NO_NUMBERS;
   private offsets = new Float64Array(0);
 
-  constructor() {
-    this.entries = this.open;
+  /** Empty from `release` on. */
+  get entries(): readonly LeavingEntry[] {
+    return this.list;
   }
 
   get isSettled(): boolean {
@@ -45,8 +44,9 @@ export class LeavingBatch {
 
   /** Before any is settled or released. Those of the queue come first. */
   add(entry: LeavingEntry, isQueued: boolean): void {
-    assert(this.entries === this.open && this.length < LEAVING_BATCH_MAX, 'a batch is added to that is closed or full');
-    this.open.push(entry);
+    const { length } = this.list;
+    assert(length === this.length && length < LEAVING_BATCH_MAX, 'a batch is added to that is released or full');
+    this.list.push(entry);
     this.length++;
     if (isQueued) this.queued++;
     if (entry.evicted) this.evicted++;
@@ -63,18 +63,17 @@ export class LeavingBatch {
     this.offsets = Float64Array.from(entries, ({ offset }) => offset);
     let end = 0;
     for (const [place, { key }] of entries.entries()) this.ends[place] = end += key.length;
-    this.entries = [];
-    this.open.length = 0;
+    this.list = [];
   }
 
   /** Good as long as the batch. */
   keyAt(place: number): Buffer {
-    if (this.entries.length > 0) return this.entries[place].key;
+    if (this.list.length > 0) return this.list[place].key;
     return this.keys.subarray(place === 0 ? 0 : this.ends[place - 1], this.ends[place]);
   }
 
   offsetAt(place: number): number {
-    return this.entries.length > 0 ? this.entries[place].offset : this.offsets[place];
+    return this.list.length > 0 ? this.list[place].offset : this.offsets[place];
   }
 }
 
@@ -122,12 +121,11 @@ export class TakenEntries {
 
   /** Takes one out, any; null: there is none. */
   pop(): { readonly hash: number; readonly key: Buffer; readonly offset: number } | null {
-    for (const places of this.places.values()) {
+    for (const [signed, places] of this.places) {
       const { batch, place } = this.locate(listOf(places)[0]);
-      const key = batch.keyAt(place);
-      const hash = hashKey(key);
+      const hash = signed >>> 0;
       this.delete(hash, batch, place);
-      return { hash, key, offset: batch.offsetAt(place) };
+      return { hash, key: batch.keyAt(place), offset: batch.offsetAt(place) };
     }
     return null;
   }
