@@ -14,6 +14,14 @@ export interface DueRequest {
   readonly isOverdue?: () => boolean;
 }
 
+/** An entry of the index. */
+interface Found {
+  readonly slot: Slot;
+  readonly bucket: number;
+  /** Of its key. */
+  readonly hash: number;
+}
+
 /** Entries taken between looks at the clock. */
 const TAKEN_STEP = 50;
 
@@ -132,10 +140,10 @@ export class Departures {
   }
 
   /** Where the entry is in the index; null: it is not there any more. */
-  private find(hash: number, key: Buffer, offset: number): { readonly slot: Slot; readonly bucket: number } | null {
+  private find(hash: number, key: Buffer, offset: number): Found | null {
     const slot = this.state.slots[slotOf(hash)];
     const bucket = slot?.find(hash, key, 0, key.length) ?? -1;
-    return bucket < 0 || slot!.load(bucket).offset !== offset ? null : { slot: slot!, bucket };
+    return bucket < 0 || slot!.load(bucket).offset !== offset ? null : { slot: slot!, bucket, hash };
   }
 
   /**
@@ -185,11 +193,8 @@ export class Departures {
   /** The archive has none of these, or none but the settled ones: they are due again. */
   putBack(batch: LeavingBatch): void {
     while (!batch.isSettled) {
-      const hash = this.settle(batch);
-      if (hash === null) continue;
-      const place = batch.settled - 1;
-      const found = this.find(hash, batch.keyAt(place), batch.offsetAt(place));
-      if (found) found.slot.expiries.push(found.slot.load(found.bucket).expiresAt, hash);
+      const found = this.settle(batch);
+      if (found) found.slot.expiries.push(found.slot.load(found.bucket).expiresAt, found.hash);
     }
   }
 
@@ -198,33 +203,30 @@ export class Departures {
     assert(this.queue !== null, 'a view without an archive');
     let removed = 0;
     for (let looked = 0; looked < max && !batch.isSettled; looked++) {
-      const hash = this.settle(batch);
-      if (hash === null) {
-        this.queue.shift();
-        removed++;
-        continue;
-      }
-      const place = batch.settled - 1;
-      const found = this.find(hash, batch.keyAt(place), batch.offsetAt(place));
+      const isQueued = batch.settled < batch.queued;
+      const found = this.settle(batch);
+      if (isQueued) this.queue.shift();
+      else if (found) this.remove(found.slot, found.bucket);
       // Overwritten, deleted, or out of the way of others meanwhile: then it waits in the queue, and is archived a second time, which changes nothing.
-      if (!found) continue;
-      this.remove(found.slot, found.bucket);
+      else continue;
       removed++;
     }
     return removed;
   }
 
-  /** The next of the batch is on its way no more. Hash of its key; null: it is the first of the queue. */
-  private settle(batch: LeavingBatch): number | null {
+  /** The next of the batch is on its way no more. Where it is in the index; null: it is not there any more, or is the first of the queue. */
+  private settle(batch: LeavingBatch): Found | null {
     const place = batch.settled++;
     this.takenCount--;
-    let hash: number | null = null;
+    let found: Found | null = null;
     if (place >= batch.queued) {
-      hash = hashKey(batch.keyAt(place));
+      const key = batch.keyAt(place);
+      const hash = hashKey(key);
       this.taken.delete(hash, batch, place);
+      found = this.find(hash, key, batch.offsetAt(place));
     }
     if (batch.isSettled) this.taken.close(batch);
-    return hash;
+    return found;
   }
 
   /** Takes the earliest item off the slot's heap, which is due. Bucket of its entry; −1: it is gone, or has another expiry by now. */

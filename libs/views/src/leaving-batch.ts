@@ -104,9 +104,12 @@ export class TakenEntries {
   }
 
   delete(hash: number, batch: LeavingBatch, place: number): void {
-    const left = listOf(this.places.get(hash | 0)).filter((at) => at !== batch.number * LEAVING_BATCH_MAX + place);
-    if (left.length === 0) this.places.delete(hash | 0);
-    else this.places.set(hash | 0, left.length === 1 ? left[0] : left);
+    const at = batch.number * LEAVING_BATCH_MAX + place;
+    const before = this.places.get(hash | 0);
+    if (before === at) this.places.delete(hash | 0);
+    if (typeof before !== 'object') return;
+    const left = before.filter((other) => other !== at);
+    this.places.set(hash | 0, left.length === 1 ? left[0] : left);
   }
 
   /** Whether the entry, whose key has this hash, is one of these. */
